@@ -17,9 +17,6 @@ pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
 
-#[cfg(test)]
-mod mock;
-
 pub use apply::{Applier, ApplyError, Deletion, StatusWrite};
 pub use backoff::Backoff;
 pub use client::{ClientError, install_crypto};
