@@ -24,7 +24,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn tuple(root: &Path, file: &Path) -> Result<String, Box<dyn std::error::Error>> {
-    let relative = file.strip_prefix(root)?.to_str().ok_or("a module file's name is not UTF-8")?;
-    let (module, name) = relative.split_once('/').ok_or("a file lies outside every module directory")?;
-    Ok(format!("({module:?}, {name:?}, include_bytes!({:?}))", file.display().to_string()))
+    let relative = file
+        .strip_prefix(root)?
+        .to_str()
+        .ok_or("a module file's name is not UTF-8")?;
+    let (module, name) = relative
+        .split_once('/')
+        .ok_or("a file lies outside every module directory")?;
+    Ok(format!(
+        "({module:?}, {name:?}, include_bytes!({:?}))",
+        file.display().to_string()
+    ))
 }

@@ -13,7 +13,9 @@ struct Lines;
 
 impl Progress for Lines {
     fn start(&self, name: &str, what: &str, usual: Option<Duration>) {
-        let usual = usual.map(|usual| format!(", usually {} min", usual.as_secs() / 60)).unwrap_or_default();
+        let usual = usual
+            .map(|usual| format!(", usually {} min", usual.as_secs() / 60))
+            .unwrap_or_default();
         tell(&format!("{name}: {what}{usual}"));
     }
 
@@ -24,7 +26,11 @@ impl Progress for Lines {
     }
 
     fn finish(&self, name: &str, took: Duration, cached: bool) {
-        tell(&format!("{name}: {} after {:.1} s", if cached { "cached" } else { "made" }, took.as_secs_f64()));
+        tell(&format!(
+            "{name}: {} after {:.1} s",
+            if cached { "cached" } else { "made" },
+            took.as_secs_f64()
+        ));
     }
 }
 
@@ -41,7 +47,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         prebuilt: std::env::var_os("SKEP_PREBUILT").map(Into::into),
         operator_binary: std::env::args_os().nth(1).map(Into::into),
     };
-    let artifacts = ensure(&request, &Lines).await.inspect_err(|error| tell(&error.to_string()))?;
+    let artifacts = ensure(&request, &Lines)
+        .await
+        .inspect_err(|error| tell(&error.to_string()))?;
     writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&artifacts)?)?;
     Ok(())
 }

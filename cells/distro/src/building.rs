@@ -36,6 +36,9 @@ pub(crate) async fn binaries(
     let lock = lock(cache, progress).await?;
     // Another process may have built them while this one waited.
     missing = take_cached(cache, &go, &missing, &mut found, progress)?;
+    if missing.is_empty() {
+        return Ok(found);
+    }
     toolchain::check_room(cache.root(), &go, &missing)?;
     let mut sites = Vec::new();
     for component in missing {
@@ -43,7 +46,9 @@ pub(crate) async fn binaries(
     }
     let (fetched, mut ready) = mpsc::unbounded_channel();
     let downloads = async move {
-        let mut done = stream::iter(sites).map(|site| site.download(progress)).buffered(DOWNLOADS);
+        let mut done = stream::iter(sites)
+            .map(|site| site.download(progress))
+            .buffered(DOWNLOADS);
         while let Some(site) = done.next().await {
             // The receiver goes away only when a build has failed, and this future with it.
             let _ = fetched.send(site?);
@@ -63,7 +68,10 @@ pub(crate) async fn binaries(
 /// Waits for the right to change the cache, and clears what killed processes left in it.
 pub(crate) async fn lock(cache: &Cache, progress: &dyn Progress) -> Result<Lock, Error> {
     let place = cache.root().display();
-    let waiting = || progress.line("cache", &format!("another process builds into {place}; waiting for it"));
+    let waiting = || {
+        let detail = format!("another process builds into {place}; waiting for it");
+        progress.line("cache", &detail);
+    };
     let lock = cache.lock(waiting).await?;
     cache.sweep(&lock)?;
     Ok(lock)
@@ -117,7 +125,13 @@ impl Site {
         }
         let log = cache.log(&entry_name(&component));
         std::fs::write(&log, "").map_err(Error::io("empty the log", &log))?;
-        Ok(Self { component, key, aside, log, spent: Duration::ZERO })
+        Ok(Self {
+            component,
+            key,
+            aside,
+            log,
+            spent: Duration::ZERO,
+        })
     }
 
     async fn download(mut self, progress: &dyn Progress) -> Result<Self, Error> {
@@ -126,7 +140,11 @@ impl Site {
         progress.start(name, &what(&self.component), Some(self.component.usual()));
         progress.line(name, "downloading");
         let (sources, output) = self.directories();
-        let place = Workplace { sources: &sources, output: &output, log: &self.log };
+        let place = Workplace {
+            sources: &sources,
+            output: &output,
+            log: &self.log,
+        };
         component::download(&self.component, &place, |text| progress.line(name, text)).await?;
         progress.line(name, "downloaded");
         self.spent = begun.elapsed();
@@ -138,11 +156,18 @@ impl Site {
         let name = self.component.name.clone();
         progress.line(&name, "building");
         let (sources, output) = self.directories();
-        let place = Workplace { sources: &sources, output: &output, log: &self.log };
+        let place = Workplace {
+            sources: &sources,
+            output: &output,
+            log: &self.log,
+        };
         component::build(&self.component, &place, |text| progress.line(&name, text)).await?;
         let spent = self.spent;
         let (cache, lock) = (cache.clone(), lock.clone());
-        let found = blocking("puts a build into the cache", move || self.finish(&cache, &lock, &output)).await?;
+        let found = blocking("puts a build into the cache", move || {
+            self.finish(&cache, &lock, &output)
+        })
+        .await?;
         progress.finish(&name, spent + begun.elapsed(), false);
         Ok(found)
     }
@@ -154,6 +179,9 @@ impl Site {
     }
 
     fn directories(&self) -> (PathBuf, PathBuf) {
-        (self.aside.path().join("sources"), self.aside.path().join("output"))
+        (
+            self.aside.path().join("sources"),
+            self.aside.path().join("output"),
+        )
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::sums::{self, Sums};
 use crate::Error;
+use crate::sums::{self, Sums};
 
 /// How many hexadecimal digits of a key are in a name.
 const KEY_LENGTH: usize = 12;
@@ -118,7 +118,12 @@ impl Cache {
     pub fn find(&self, name: &str, key: &str) -> Option<Binaries> {
         let directory = self.entry(name, key);
         let sums = sums::read(&directory).ok()?;
-        let whole = |name: &String| directory.join(name).metadata().is_ok_and(|m| m.is_file() && m.len() > 0);
+        let whole = |name: &String| {
+            directory
+                .join(name)
+                .metadata()
+                .is_ok_and(|m| m.is_file() && m.len() > 0)
+        };
         sums.keys().all(whole).then(|| binaries(&directory, sums))
     }
 
@@ -134,7 +139,9 @@ impl Cache {
         // A rename may reach the disk before the content does; after a power cut the entry would be hollow.
         for file in sums.keys().map(String::as_str).chain([sums::FILE]) {
             let path = from.join(file);
-            File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io("flush", &path))?;
+            File::open(&path)
+                .and_then(|f| f.sync_all())
+                .map_err(Error::io("flush", &path))?;
         }
         let to = self.entry(name, key);
         if to.exists() {
@@ -170,7 +177,9 @@ impl Key {
 
     /// Adds a value by its JSON.
     pub fn add_json(self, name: &str, value: &impl serde::Serialize) -> Result<Self, Error> {
-        let json = serde_json::to_vec(value).map_err(|e| Error::Recipe { what: format!("{name}: {e}") })?;
+        let json = serde_json::to_vec(value).map_err(|e| Error::Recipe {
+            what: format!("{name}: {e}"),
+        })?;
         Ok(self.add(name, &json))
     }
 
@@ -179,5 +188,80 @@ impl Key {
         let mut digits = hex::encode(self.0.finalize());
         digits.truncate(KEY_LENGTH);
         digits
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    async fn filled() -> (TempDir, Cache, Lock) {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::open(root.path()).unwrap();
+        let lock = cache.lock(|| ()).await.unwrap();
+        (root, cache, lock)
+    }
+
+    fn put(cache: &Cache, lock: &Lock, content: &str) -> Binaries {
+        let aside = cache.aside(lock).unwrap();
+        std::fs::write(aside.path().join("program"), content).unwrap();
+        let sums = sums::of_files(aside.path(), &["program"]).unwrap();
+        cache.finish(lock, aside.path(), ("thing", "key"), sums).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_finished_entry_is_found_with_its_hashes() {
+        let (_root, cache, lock) = filled().await;
+        assert!(cache.find("thing", "key").is_none());
+        let made = put(&cache, &lock, "content");
+        assert_eq!(cache.find("thing", "key"), Some(made));
+        assert!(cache.find("thing", "other").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_lacks_a_file_is_made_again() {
+        let (_root, cache, lock) = filled().await;
+        let made = put(&cache, &lock, "content");
+        std::fs::remove_file(&made["program"].path).unwrap();
+        assert!(cache.find("thing", "key").is_none());
+        put(&cache, &lock, "content");
+        assert_eq!(cache.find("thing", "key"), Some(made));
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_no_entry_and_is_swept() {
+        let (root, cache, lock) = filled().await;
+        let left = cache.aside(&lock).unwrap().keep();
+        std::fs::write(left.join("program"), "half").unwrap();
+        assert!(cache.find("thing", "key").is_none());
+        cache.sweep(&lock).unwrap();
+        assert!(!left.exists());
+        assert!(root.path().join("logs").exists());
+    }
+
+    #[tokio::test]
+    async fn a_second_process_waits_for_the_lock() {
+        let (_root, cache, lock) = filled().await;
+        let (told, heard) = tokio::sync::oneshot::channel();
+        let second = cache.lock(move || told.send(()).unwrap());
+        let first = async {
+            heard.await.unwrap();
+            drop(lock);
+        };
+        let (second, ()) = tokio::join!(second, first);
+        second.unwrap();
+    }
+
+    #[test]
+    fn names_and_contents_do_not_run_together() {
+        assert_ne!(
+            Key::default().add("ab", b"c").finish(),
+            Key::default().add("a", b"bc").finish()
+        );
+        assert_ne!(
+            Key::default().add("a", b"").add("b", b"").finish(),
+            Key::default().add("b", b"").add("a", b"").finish()
+        );
     }
 }

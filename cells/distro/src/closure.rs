@@ -13,7 +13,12 @@ pub(crate) fn of(program: &Path) -> Result<Vec<PathBuf>, Error> {
         .arg(program)
         .env("LC_ALL", "C")
         .output()
-        .map_err(|e| libraries(program, &format!("ldd cannot be run: {e}; apt-get install libc-bin")))?;
+        .map_err(|e| {
+            libraries(
+                program,
+                &format!("ldd cannot be run: {e}; apt-get install libc-bin"),
+            )
+        })?;
     let text = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     if is_static(&text) || is_static(&complaint) {
@@ -49,10 +54,14 @@ fn parse(program: &Path, text: &str) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn libraries(program: &Path, problem: &str) -> Error {
-    Error::Libraries { program: program.to_owned(), problem: problem.to_owned() }
+    Error::Libraries {
+        program: program.to_owned(),
+        problem: problem.to_owned(),
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -75,7 +84,10 @@ mod tests {
     fn this_test_has_a_closure_of_existing_files() {
         let own = std::env::current_exe().unwrap();
         let found = of(&own).unwrap();
-        assert!(found.iter().any(|p| p.to_string_lossy().contains("libc.so")), "{found:?}");
+        assert!(
+            found.iter().any(|p| p.to_string_lossy().contains("libc.so")),
+            "{found:?}"
+        );
         assert!(found.iter().all(|p| p.is_absolute() && p.exists()), "{found:?}");
     }
 }

@@ -77,7 +77,11 @@ pub(crate) async fn build(
         Source::Go(go) => {
             for (name, package) in &go.binaries {
                 let mut command = go_command(place, go.cgo);
-                command.args(build_arguments(component, go)).arg("-o").arg(place.output.join(name)).arg(package);
+                command
+                    .args(build_arguments(component, go))
+                    .arg("-o")
+                    .arg(place.output.join(name))
+                    .arg(package);
                 let what = format!("building {name} {}", component.version);
                 process::run(command, &what, place.log, &line).await?;
             }
@@ -99,7 +103,15 @@ fn go_command(place: &Workplace<'_>, cgo: Cgo) -> Command {
         .env("GOTOOLCHAIN", "local")
         .env("GOWORK", "off")
         .env("GOFLAGS", "-mod=readonly");
-    for variable in ["GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOEXPERIMENT", "CGO_CFLAGS", "CGO_LDFLAGS"] {
+    for variable in [
+        "GOOS",
+        "GOARCH",
+        "GOAMD64",
+        "GOARM64",
+        "GOEXPERIMENT",
+        "CGO_CFLAGS",
+        "CGO_LDFLAGS",
+    ] {
         command.env_remove(variable);
     }
     command
@@ -110,8 +122,9 @@ fn build_arguments(component: &Component, go: &GoSource) -> Vec<String> {
     if go.cgo == Cgo::Static {
         ldflags.push_str(" -linkmode external -extldflags -static");
     }
-    let mut arguments: Vec<String> =
-        ["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"].map(String::from).to_vec();
+    let mut arguments: Vec<String> = ["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"]
+        .map(String::from)
+        .to_vec();
     arguments.push(ldflags.trim().to_owned());
     if !go.tags.is_empty() {
         arguments.extend(["-tags".to_owned(), go.tags.join(",")]);
@@ -120,15 +133,31 @@ fn build_arguments(component: &Component, go: &GoSource) -> Vec<String> {
 }
 
 fn pip_command(component: &Component, wheel: &WheelSource, place: &Workplace<'_>) -> Result<Command, Error> {
-    let hashes: String = wheel.sha256.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
+    let mut requirement = format!("{}=={}", wheel.package, component.version);
+    for hash in &wheel.sha256 {
+        requirement.push_str(" --hash=sha256:");
+        requirement.push_str(hash);
+    }
     let requirements = place.sources.join("requirements.txt");
-    std::fs::write(&requirements, format!("{}=={}{hashes}\n", wheel.package, component.version))
-        .map_err(Error::io("write", &requirements))?;
+    std::fs::write(&requirements, requirement).map_err(Error::io("write", &requirements))?;
     let mut command = Command::new("python3");
     command
         .current_dir(place.sources)
-        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .args(["--only-binary=:all:", "--require-hashes", "--dest", "wheel", "--requirement"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ])
+        .args([
+            "--only-binary=:all:",
+            "--require-hashes",
+            "--dest",
+            "wheel",
+            "--requirement",
+        ])
         .arg(requirements);
     Ok(command)
 }
@@ -138,7 +167,9 @@ async fn unpack(component: &Component, wheel: &WheelSource, place: &Workplace<'_
     let listing = std::fs::read_dir(&downloads).map_err(Error::io("list", &downloads))?;
     let files: Vec<_> = listing.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
     let [file] = files.as_slice() else {
-        return Err(Error::Recipe { what: format!("pip left {} files for {}", files.len(), wheel.package) });
+        return Err(Error::Recipe {
+            what: format!("pip left {} files for {}", files.len(), wheel.package),
+        });
     };
     let content = place.sources.join("content");
     let mut command = Command::new("python3");
@@ -156,4 +187,69 @@ fn make_executable(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
         .map_err(Error::io("make executable", path))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::distribution::Distribution;
+
+    fn component(name: &str) -> Component {
+        let components = Distribution::embedded().unwrap().components;
+        components
+            .into_iter()
+            .find(|component| component.name == name)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_key_depends_on_recipe_and_go_and_nothing_else() {
+        let runc = component("runc");
+        let first = key(&runc, "go1.26.8 linux/amd64").unwrap();
+        assert_eq!(first, key(&runc, "go1.26.8 linux/amd64").unwrap());
+        assert_eq!(first.len(), 12);
+        assert_ne!(first, key(&runc, "go1.26.9 linux/amd64").unwrap());
+        let mut other = runc.clone();
+        if let Source::Go(go) = &mut other.source {
+            go.tags.push("seccomp".to_owned());
+        }
+        assert_ne!(first, key(&other, "go1.26.8 linux/amd64").unwrap());
+        let mut roomier = runc;
+        roomier.disk_mebibytes += 1;
+        assert_eq!(
+            first,
+            key(&roomier, "go1.26.8 linux/amd64").unwrap(),
+            "an estimate is no input"
+        );
+    }
+
+    #[test]
+    fn a_key_depends_on_the_module_files() {
+        let mut etcd = component("etcd");
+        let first = key(&etcd, "go").unwrap();
+        if let Source::Go(go) = &mut etcd.source {
+            go.module = "runc".to_owned();
+        }
+        assert_ne!(first, key(&etcd, "go").unwrap());
+    }
+
+    #[test]
+    fn a_wheel_does_not_depend_on_go() {
+        let envoy = component("envoy");
+        assert_eq!(key(&envoy, "a").unwrap(), key(&envoy, "b").unwrap());
+    }
+
+    #[test]
+    fn only_c_code_is_linked_by_the_outer_linker() {
+        for (name, outer) in [("runc", true), ("etcd", false)] {
+            let component = component(name);
+            let Source::Go(go) = &component.source else {
+                continue;
+            };
+            let arguments = build_arguments(&component, go).join(" ");
+            assert_eq!(arguments.contains("-extldflags -static"), outer, "{arguments}");
+            assert!(arguments.contains("-trimpath"), "{arguments}");
+        }
+    }
 }

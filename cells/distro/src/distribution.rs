@@ -120,7 +120,9 @@ pub struct Versions {
 impl Distribution {
     /// Reads the embedded pins.
     pub fn embedded() -> Result<Self, Error> {
-        serde_saphyr::from_str(PINS).map_err(|e| Error::Pins { reason: e.to_string() })
+        serde_saphyr::from_str(PINS).map_err(|e| Error::Pins {
+            reason: e.to_string(),
+        })
     }
 
     /// The components that run with one version of Kubernetes.
@@ -166,6 +168,104 @@ impl Component {
         let mut numbers = self.version.split('.');
         let major = numbers.next().unwrap_or_default();
         let minor = numbers.next().unwrap_or_default();
-        text.replace("{version}", &self.version).replace("{major}", major).replace("{minor}", minor)
+        text.replace("{version}", &self.version)
+            .replace("{major}", major)
+            .replace("{minor}", minor)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::modules;
+
+    /// The version that a go.mod requires of a module, and the text around it.
+    fn required(module: &str, pin: &str) -> Option<String> {
+        let files = modules::files(module).unwrap();
+        let (_, content) = files.iter().find(|(name, _)| *name == "go.mod").unwrap();
+        let text = std::str::from_utf8(content).unwrap();
+        text.lines().find_map(|line| {
+            let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+            (words.next()? == pin)
+                .then(|| words.next().map(str::to_owned))
+                .flatten()
+        })
+    }
+
+    #[test]
+    fn every_module_requires_the_pinned_version() {
+        for component in Distribution::embedded().unwrap().components {
+            let Source::Go(go) = &component.source else {
+                continue;
+            };
+            if let Some(pin) = &go.pin {
+                let found = required(&go.module, pin);
+                assert_eq!(
+                    found,
+                    Some(format!("v{}", component.version)),
+                    "{} in {}",
+                    pin,
+                    go.module
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_module_directory_is_left_over() {
+        let components = Distribution::embedded().unwrap().components;
+        let used: BTreeSet<_> = components
+            .iter()
+            .filter_map(|c| {
+                if let Source::Go(go) = &c.source {
+                    Some(go.module.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(
+            used,
+            modules::EMBEDDED.iter().map(|(module, ..)| *module).collect()
+        );
+    }
+
+    #[test]
+    fn every_version_has_all_that_nodes_and_images_want() {
+        let distribution = Distribution::embedded().unwrap();
+        for version in distribution.versions().supported {
+            let components = distribution.components_for(&version).unwrap();
+            let made: BTreeSet<&str> = components.iter().flat_map(Component::binaries).collect();
+            let node = &distribution.node;
+            let images = distribution.images.iter().flat_map(|image| image.files.keys());
+            for name in node.bin.iter().chain(&node.cni).chain(images) {
+                assert!(
+                    made.contains(name.as_str()),
+                    "nothing makes {name} with Kubernetes {version}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_is_supported_and_others_are_refused() {
+        let distribution = Distribution::embedded().unwrap();
+        let versions = distribution.versions();
+        assert!(versions.supported.contains(&versions.default));
+        let error = distribution.components_for("1.2.3").unwrap_err().to_string();
+        assert!(
+            error.contains("1.2.3") && error.contains(&versions.default),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn placeholders_are_filled() {
+        let distribution = Distribution::embedded().unwrap();
+        let component = distribution.components.first().unwrap();
+        assert_eq!(component.fill("{version} {major}-{minor}"), "1.36.3 1-36");
     }
 }

@@ -22,14 +22,25 @@ pub async fn ensure(request: &Request, progress: &dyn Progress) -> Result<Artifa
         None => building::binaries(&cache, &distribution.go, &components, progress).await?,
     };
     let node = node_directories(&cache, &distribution.node, &binaries, progress).await?;
-    let versions: BTreeMap<String, String> =
-        components.into_iter().map(|component| (component.name, component.version)).collect();
+    let versions: BTreeMap<String, String> = components
+        .into_iter()
+        .map(|component| (component.name, component.version))
+        .collect();
     let operator = request.operator_binary.clone();
-    let images =
-        images(operator, &cache, &distribution.images, binaries, versions.clone(), progress).await?;
+    let images = images(
+        operator,
+        &cache,
+        &distribution.images,
+        binaries,
+        versions.clone(),
+        progress,
+    )
+    .await?;
     let version = |name: &str| {
         let found = versions.get(name).cloned();
-        found.ok_or_else(|| Error::Recipe { what: format!("there is no component {name}") })
+        found.ok_or_else(|| Error::Recipe {
+            what: format!("there is no component {name}"),
+        })
     };
     Ok(Artifacts {
         kubernetes: version("kubernetes")?,
@@ -49,8 +60,14 @@ async fn prebuilt(
 ) -> Result<Binaries, Error> {
     let begun = Instant::now();
     progress.start("prebuilt", "verify the prebuilt binaries", None);
-    let names: Vec<String> = components.iter().flat_map(Component::binaries).map(str::to_owned).collect();
-    let directory = directory.canonicalize().map_err(Error::io("resolve", directory))?;
+    let names: Vec<String> = components
+        .iter()
+        .flat_map(Component::binaries)
+        .map(str::to_owned)
+        .collect();
+    let directory = directory
+        .canonicalize()
+        .map_err(Error::io("resolve", directory))?;
     let found = blocking("verifies prebuilt binaries", move || {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         Ok(binaries(&directory, sums::verify(&directory, &names)?))
@@ -75,7 +92,10 @@ async fn node_directories(
         return Ok(found);
     }
     let (cache, recipe, binaries) = (cache.clone(), recipe.clone(), binaries.clone());
-    blocking("lays out a node's programs", move || node::make(&cache, &lock, &key, &recipe, &binaries)).await
+    blocking("lays out a node's programs", move || {
+        node::make(&cache, &lock, &key, &recipe, &binaries)
+    })
+    .await
 }
 
 async fn images(
@@ -123,5 +143,87 @@ pub(crate) async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted { what })?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Interrupted { what })?
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::Silent;
+
+    /// A directory with a small file for every binary, and a request that uses it.
+    fn prebuilt() -> (TempDir, Request) {
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("prebuilt");
+        std::fs::create_dir(&files).unwrap();
+        let distribution = Distribution::embedded().unwrap();
+        let components = distribution
+            .components_for(&distribution.default_kubernetes)
+            .unwrap();
+        let names: Vec<&str> = components.iter().flat_map(Component::binaries).collect();
+        for name in &names {
+            std::fs::write(files.join(name), format!("#!/bin/{name}")).unwrap();
+        }
+        sums::write(&files, &sums::of_files(&files, &names).unwrap()).unwrap();
+        let request = Request {
+            cache: directory.path().join("cache"),
+            kubernetes: distribution.default_kubernetes,
+            prebuilt: Some(files),
+            operator_binary: None,
+        };
+        (directory, request)
+    }
+
+    #[tokio::test]
+    async fn prebuilt_binaries_are_laid_out_for_a_node() {
+        let (_directory, request) = prebuilt();
+        let found = built_without_images(&request).await.unwrap();
+        for program in [
+            "kubelet",
+            "kubectl",
+            "kubeadm",
+            "containerd",
+            "runc",
+            "etcdctl",
+            "envoy",
+        ] {
+            assert!(found.bin.join(program).exists(), "{program}");
+        }
+        assert!(
+            std::fs::read_to_string(found.bin.join("kubelet"))
+                .unwrap()
+                .contains("hyperkube")
+        );
+        assert!(found.cni.join("host-local").exists());
+        let again = built_without_images(&request).await.unwrap();
+        assert_eq!((found.bin, found.cni), (again.bin, again.cni));
+    }
+
+    #[tokio::test]
+    async fn a_prebuilt_file_that_differs_is_refused() {
+        let (_directory, request) = prebuilt();
+        std::fs::write(request.prebuilt.as_ref().unwrap().join("runc"), "forged").unwrap();
+        let Err(error) = built_without_images(&request).await else {
+            unreachable!("it was taken")
+        };
+        assert!(
+            matches!(&error, Error::Checksum { file, .. } if file.ends_with("runc")),
+            "{error}"
+        );
+    }
+
+    /// All of `ensure` that does not need the programs of a configured machine.
+    async fn built_without_images(request: &Request) -> Result<Directories, Error> {
+        let distribution = Distribution::embedded()?;
+        let components = distribution.components_for(&request.kubernetes)?;
+        let cache = Cache::open(&request.cache)?;
+        let directory = request.prebuilt.clone().unwrap_or_default();
+        let binaries = super::prebuilt(&directory, &components, &Silent).await?;
+        node_directories(&cache, &distribution.node, &binaries, &Silent).await
+    }
 }

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The embedded pins do not parse; a bug of this build of Skep.
-    #[error("the embedded distribution.yaml is not valid: {reason}; this build of skep is broken, take another one")]
+    #[error(
+        "the embedded distribution.yaml is not valid: {reason}; this build of skep is broken, take another one"
+    )]
     Pins {
         /// What the YAML reader said.
         reason: String,

@@ -68,7 +68,11 @@ pub fn versions() -> Result<Versions, Error> {
 
 /// The cache's directory: `SKEP_CACHE`, or `skep` in the user's cache directory.
 pub fn default_cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("SKEP_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|directory| directory.join("skep")))
         .or_else(|| set("HOME").map(|directory| directory.join(".cache/skep")))

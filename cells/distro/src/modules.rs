@@ -13,7 +13,9 @@ pub(crate) fn files(module: &str) -> Result<Vec<(&'static str, &'static [u8])>, 
     let own = EMBEDDED.iter().filter(|(directory, ..)| *directory == module);
     let files: Vec<_> = own.map(|(_, name, content)| (*name, *content)).collect();
     if files.is_empty() {
-        return Err(Error::Recipe { what: format!("there is no module directory {module}") });
+        return Err(Error::Recipe {
+            what: format!("there is no module directory {module}"),
+        });
     }
     Ok(files)
 }

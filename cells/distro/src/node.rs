@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::Error;
 use crate::cache::{Binaries, Cache, Key, Lock};
 use crate::distribution::Node;
-use crate::Error;
 use crate::sums::Sums;
 
 const BIN: &str = "node-bin";
@@ -21,8 +21,13 @@ pub(crate) struct Directories {
 
 /// The key of the directories' entry: the programs' content and names.
 pub(crate) fn key(node: &Node, binaries: &Binaries) -> Result<String, Error> {
-    let hashes: Vec<_> = binaries.iter().map(|(name, binary)| (name, &binary.sha256)).collect();
-    Ok(Key::default().add_json("node", node)?.add_json("binaries", &hashes)?.finish())
+    let used = |name: &&String| node.bin.contains(name) || node.cni.contains(name);
+    let used = binaries.iter().filter(|(name, _)| used(name));
+    let hashes: Vec<_> = used.map(|(name, binary)| (name, &binary.sha256)).collect();
+    Ok(Key::default()
+        .add_json("node", node)?
+        .add_json("binaries", &hashes)?
+        .finish())
 }
 
 /// The directories, if the cache has them whole.
@@ -46,9 +51,9 @@ pub(crate) fn make(
         let aside = cache.aside(lock)?;
         let mut sums = Sums::new();
         for name in names {
-            let binary = binaries
-                .get(name)
-                .ok_or_else(|| Error::Recipe { what: format!("a node wants {name}, which no component makes") })?;
+            let binary = binaries.get(name).ok_or_else(|| Error::Recipe {
+                what: format!("a node wants {name}, which no component makes"),
+            })?;
             place(&binary.path, &aside.path().join(name))?;
             sums.insert(name.clone(), binary.sha256.clone());
         }
@@ -64,7 +69,10 @@ pub(crate) fn make(
 }
 
 fn directories(cache: &Cache, key: &str) -> Directories {
-    Directories { bin: cache.entry(BIN, key), cni: cache.entry(CNI, key) }
+    Directories {
+        bin: cache.entry(BIN, key),
+        cni: cache.entry(CNI, key),
+    }
 }
 
 /// A hard link takes no room; prebuilt files may be on another file system, and are then copied.

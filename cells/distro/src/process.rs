@@ -36,13 +36,24 @@ pub(crate) async fn run(
         .map_err(|e| failed(what, &format!("could not be started: {e}"), log))?;
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr).lines();
-        while let Some(text) = lines.next_line().await.map_err(Error::io("read the output for", log))? {
+        while let Some(text) = lines
+            .next_line()
+            .await
+            .map_err(Error::io("read the output for", log))?
+        {
             writeln!(file, "{text}").map_err(Error::io("write", log))?;
             line(&text);
         }
     }
-    let status = child.wait().await.map_err(Error::io("wait for the program that writes", log))?;
-    if status.success() { Ok(()) } else { Err(failed(what, &status.to_string(), log)) }
+    let status = child
+        .wait()
+        .await
+        .map_err(Error::io("wait for the program that writes", log))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(failed(what, &status.to_string(), log))
+    }
 }
 
 fn failed(what: &str, status: &str, log: &Path) -> Error {
@@ -50,7 +61,12 @@ fn failed(what: &str, status: &str, log: &Path) -> Error {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-    Error::Command { what: what.to_owned(), status: status.to_owned(), log: log.to_owned(), tail }
+    Error::Command {
+        what: what.to_owned(),
+        status: status.to_owned(),
+        log: log.to_owned(),
+        tail,
+    }
 }
 
 /// A program's standard output, trimmed; none if it cannot be run or fails.
@@ -64,5 +80,7 @@ pub(crate) async fn output(program: &str, arguments: &[&str]) -> Option<String> 
         .output()
         .await
         .ok()?;
-    done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    done.status
+        .success()
+        .then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }

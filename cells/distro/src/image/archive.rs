@@ -37,8 +37,18 @@ pub(crate) fn write(
     let mut tar = tar::Builder::new(file);
     let config = add_blob(&mut tar, path, &config(&layer, entrypoint))?;
     let manifest = add_blob(&mut tar, path, &manifest(&config, &layer))?;
-    add(&mut tar, path, "index.json", index(&manifest, references).to_string().as_bytes())?;
-    add(&mut tar, path, "oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string().as_bytes())?;
+    add(
+        &mut tar,
+        path,
+        "index.json",
+        index(&manifest, references).to_string().as_bytes(),
+    )?;
+    add(
+        &mut tar,
+        path,
+        "oci-layout",
+        json!({ "imageLayoutVersion": "1.0.0" }).to_string().as_bytes(),
+    )?;
     let file = tar.into_inner().map_err(Error::io("write", path))?;
     file.sync_all().map_err(Error::io("flush", path))?;
     Ok(manifest.digest)
@@ -48,12 +58,18 @@ pub(crate) fn write(
 fn write_layer(file: &mut File, path: &Path, tree: &Tree) -> Result<Blob, Error> {
     let io = || Error::io("write", path);
     file.seek(SeekFrom::Start(BLOCK)).map_err(io())?;
-    let hashing = tree.write(Hashing::new(std::io::BufWriter::with_capacity(1 << 20, &mut *file)), path)?;
+    let hashing = tree.write(
+        Hashing::new(std::io::BufWriter::with_capacity(1 << 20, &mut *file)),
+        path,
+    )?;
     let (mut buffer, hash, size) = hashing.finish();
     // A tar stream is a whole number of blocks, so nothing has to be padded.
     buffer.flush().map_err(io())?;
     drop(buffer);
-    let blob = Blob { digest: format!("sha256:{hash}"), size };
+    let blob = Blob {
+        digest: format!("sha256:{hash}"),
+        size,
+    };
     let mut head = header(EntryType::Regular, 0o644, size);
     head.set_path(blob_path(&blob.digest)).map_err(io())?;
     head.set_cksum();
@@ -71,12 +87,16 @@ fn add_blob(tar: &mut tar::Builder<File>, path: &Path, content: &Value) -> Resul
     let bytes = content.to_string().into_bytes();
     let digest = format!("sha256:{}", sums::of_bytes(&bytes));
     add(tar, path, &blob_path(&digest), &bytes)?;
-    Ok(Blob { digest, size: bytes.len() as u64 })
+    Ok(Blob {
+        digest,
+        size: bytes.len() as u64,
+    })
 }
 
 fn add(tar: &mut tar::Builder<File>, path: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let mut header = header(EntryType::Regular, 0o644, bytes.len() as u64);
-    tar.append_data(&mut header, name, bytes).map_err(Error::io("write", path))
+    tar.append_data(&mut header, name, bytes)
+        .map_err(Error::io("write", path))
 }
 
 fn config(layer: &Blob, entrypoint: &[String]) -> Value {

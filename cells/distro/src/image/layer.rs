@@ -50,9 +50,17 @@ impl Tree {
     /// Puts something at an absolute path, with the directories above it.
     pub fn insert(&mut self, path: PathBuf, content: Content) {
         for above in path.ancestors().skip(1).filter(|p| p.parent().is_some()) {
-            self.0.entry(above.to_owned()).or_insert(Content::Directory(0o755));
+            self.0
+                .entry(above.to_owned())
+                .or_insert(Content::Directory(0o755));
         }
         self.0.insert(path, content);
+    }
+
+    /// Every path that is there.
+    #[cfg(test)]
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
     }
 
     /// Adds every path and what is there to a key.
@@ -81,9 +89,11 @@ impl Tree {
 fn append<W: Write>(tar: &mut tar::Builder<W>, path: &Path, content: &Content) -> Result<(), Error> {
     let name = path.strip_prefix("/").unwrap_or(path);
     let done = match content {
-        Content::Directory(mode) => {
-            tar.append_data(&mut header(EntryType::Directory, *mode, 0), name, std::io::empty())
-        }
+        Content::Directory(mode) => tar.append_data(
+            &mut header(EntryType::Directory, *mode, 0),
+            name,
+            std::io::empty(),
+        ),
         Content::Text(text) => {
             let mut header = header(EntryType::Regular, 0o644, text.len() as u64);
             tar.append_data(&mut header, name, text.as_bytes())

@@ -5,6 +5,8 @@
 
 mod archive;
 mod layer;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,19 +77,31 @@ impl Plan {
             (None, _) => {}
         }
         for (name, links) in &recipe.links {
-            let path = recipe.files.get(name).ok_or_else(|| missing(&recipe.name, name))?;
+            let path = recipe
+                .files
+                .get(name)
+                .ok_or_else(|| missing(&recipe.name, name))?;
             for link in links {
                 tree.insert(path.with_file_name(link), Content::Link(PathBuf::from(name)));
             }
         }
-        let named: Vec<String> = recipe.references.iter().map(|text| fill(text, versions)).collect();
+        let named: Vec<String> = recipe
+            .references
+            .iter()
+            .map(|text| fill(text, versions))
+            .collect();
         let key = tree
             .describe(Key::default().add("format", archive::FORMAT))
             .add_json("references", &named)?
             .add_json("entrypoint", &recipe.entrypoint)?
             .finish();
         let references = named.iter().map(|text| text.replace("{content}", &key)).collect();
-        Ok(Some(Self { recipe: recipe.clone(), references, tree, key }))
+        Ok(Some(Self {
+            recipe: recipe.clone(),
+            references,
+            tree,
+            key,
+        }))
     }
 
     /// The image's short name.
@@ -114,9 +128,13 @@ impl Plan {
             &self.recipe.entrypoint,
             &self.references,
         )?;
-        let record = Record { references: self.references.clone(), digest };
-        let json =
-            serde_json::to_vec(&record).map_err(|e| Error::Recipe { what: format!("{RECORD}: {e}") })?;
+        let record = Record {
+            references: self.references.clone(),
+            digest,
+        };
+        let json = serde_json::to_vec(&record).map_err(|e| Error::Recipe {
+            what: format!("{RECORD}: {e}"),
+        })?;
         let path = aside.path().join(RECORD);
         std::fs::write(&path, json).map_err(Error::io("write", &path))?;
         let name = self.entry_name();
@@ -127,7 +145,12 @@ impl Plan {
 
     fn archive(&self, record: Record, path: PathBuf) -> ImageArchive {
         let Record { references, digest } = record;
-        ImageArchive { name: self.recipe.name.clone(), references, path, digest }
+        ImageArchive {
+            name: self.recipe.name.clone(),
+            references,
+            path,
+            digest,
+        }
     }
 
     fn entry_name(&self) -> String {
@@ -146,11 +169,16 @@ fn fill(text: &str, versions: &BTreeMap<String, String>) -> String {
 }
 
 fn missing(image: &str, name: &str) -> Error {
-    Error::Recipe { what: format!("image {image} wants {name}, which no component makes") }
+    Error::Recipe {
+        what: format!("image {image} wants {name}, which no component makes"),
+    }
 }
 
 fn hashed(path: &Path) -> Result<Binary, Error> {
-    Ok(Binary { path: path.to_owned(), sha256: sums::of_file(path)? })
+    Ok(Binary {
+        path: path.to_owned(),
+        sha256: sums::of_file(path)?,
+    })
 }
 
 fn add_program(tree: &mut Tree, path: &Path, binary: Binary) -> Result<(), Error> {
