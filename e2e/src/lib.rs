@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What the tests against a real platform share: the running platform, its command line and its clients.
+//!
+//! It drives the platform only through what users have: the `skep` command, the HTTP API and Kubernetes.
+
+pub mod leftovers;
+pub mod platform;
+pub mod promises;
+pub mod tenant;
+
+pub use platform::{Output, Platform};
+pub use tenant::Tenant;

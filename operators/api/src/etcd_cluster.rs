@@ -1,0 +1,167 @@
+//! `EtcdCluster`: one datastore, its members and where each of them stands.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::control_plane::ComponentResources;
+
+/// What a datastore shall be.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "skep.dev",
+    version = "v1alpha1",
+    kind = "EtcdCluster",
+    plural = "etcdclusters",
+    category = "skep",
+    namespaced,
+    status = "EtcdClusterStatus",
+    derive = "PartialEq",
+    doc = "An etcd cluster.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Members", type_ = "integer", json_path = ".status.readyMembers"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.members"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 30").message("a name has at most 30 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.storageClass == oldSelf.storageClass").message("storageClass is immutable").field_path(".storageClass"),
+    validation = Rule::new("!isQuantity(self.volumeSize) || !isQuantity(oldSelf.volumeSize) || quantity(self.volumeSize).compareTo(quantity(oldSelf.volumeSize)) >= 0")
+        .message("volumeSize may not shrink").field_path(".volumeSize")
+)]
+pub struct EtcdClusterSpec {
+    /// The etcd version; 3.5.33, 3.6.14 and 3.7.1 are the oldest safe ones of their lines.
+    #[schemars(regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+$"), length(max = 20))]
+    pub version: String,
+    /// The image reference.
+    #[schemars(length(min = 1, max = 300))]
+    pub image: String,
+    /// The number of members.
+    #[x_kube(validation = Rule::new("self == 1 || self == 3 || self == 5").message("must be 1, 3 or 5"))]
+    pub members: i32,
+    /// The size of each member's volume, such as `2Gi`.
+    #[schemars(length(max = 20))]
+    #[x_kube(validation = Rule::new("isQuantity(self)").message("must be a quantity such as 2Gi"))]
+    pub volume_size: String,
+    /// The storage class of the volumes.
+    #[schemars(length(min = 1, max = 63))]
+    pub storage_class: String,
+    /// The most bytes that the database may hold.
+    #[schemars(range(min = 67_108_864_i64, max = 8_589_934_592_i64))]
+    pub quota_bytes: i64,
+    /// What each member asks for and may take.
+    pub resources: ComponentResources,
+    /// The priority class of the members' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<String>,
+    /// The names of clients; each gets a Secret `etcd-client-NAME` with a certificate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub clients: Vec<String>,
+    /// What becomes of the volumes when the cluster is deleted.
+    #[serde(default)]
+    pub volume_policy: VolumePolicy,
+}
+
+/// What becomes of the volumes when an etcd cluster is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum VolumePolicy {
+    /// They stay, and a person removes them.
+    #[default]
+    Retain,
+    /// They are removed with the cluster.
+    Delete,
+}
+
+/// What stands of a datastore.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdClusterStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Whether the first member has ever formed the cluster; from then on members only join.
+    #[serde(default)]
+    pub bootstrapped: bool,
+    /// The cluster's id, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// The version that every member runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The pod of the leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// How many voting members serve.
+    #[serde(default)]
+    pub ready_members: i32,
+    /// The members, by pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<EtcdMember>,
+    /// The change of membership that is under way; kept until it is done, so that a restart goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<MemberIntent>,
+    /// The state in the standard form, `Ready` first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One member as etcd and Kubernetes see it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdMember {
+    /// The pod's name, which is the member's name.
+    pub pod: String,
+    /// The member's id, hexadecimal; absent until it has joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The zone of its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Learner or voter.
+    #[serde(default)]
+    pub role: MemberRole,
+    /// Whether it answers.
+    #[serde(default)]
+    pub healthy: bool,
+    /// The bytes of its database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_bytes: Option<i64>,
+}
+
+/// The role of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum MemberRole {
+    /// Receives the log and has no vote.
+    #[default]
+    Learner,
+    /// Has a vote.
+    Voter,
+}
+
+/// A change of membership that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberIntent {
+    /// What is being done.
+    pub action: MemberAction,
+    /// The pod that it is done to.
+    pub pod: String,
+}
+
+/// The kinds of membership change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemberAction {
+    /// The first member forms the cluster.
+    Bootstrap,
+    /// A learner joins and is promoted.
+    Add,
+    /// A member leaves.
+    Remove,
+}

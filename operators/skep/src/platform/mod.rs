@@ -1,0 +1,12 @@
+//! The local platform: what `skep up`, `down`, `status` and `doctor` do on this machine.
+//!
+//! It puts the pieces of other crates in order; how a node or an image is made is theirs.
+
+pub mod doctor;
+pub mod down;
+pub mod home;
+mod install;
+mod packages;
+mod progress;
+pub mod status;
+pub mod up;

@@ -1,0 +1,151 @@
+//! `skep run`: the controllers of one pod, each with what it needs, under one leader lease a set.
+//!
+//! Nothing is decided here; this is the wiring between the environment and the operators.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use kube::Client;
+use skep_core::{CellName, Domain, KubernetesVersion, Region};
+use skep_runtime::telemetry::{self, LogFormat};
+use skep_runtime::{CancellationToken, LeaderSettings, Readiness, client, run_as_leader, serve, shutdown};
+use tokio::task::JoinSet;
+
+/// Options of `skep run`; every one can come from the environment.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// The controllers to run, separated by commas.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub controllers: Vec<Controller>,
+    /// The region of this hub or cell.
+    #[arg(long, env = "SKEP_REGION", default_value = "local")]
+    pub region: Region,
+    /// The domain of tenants' host names.
+    #[arg(long, env = "SKEP_DOMAIN", default_value = "skep.internal")]
+    pub domain: Domain,
+    /// The name of this cell.
+    #[arg(long, env = "SKEP_CELL", default_value = "local")]
+    pub cell: CellName,
+    /// The Kubernetes versions on offer, newest first.
+    #[arg(long, env = "SKEP_KUBERNETES_VERSIONS", value_delimiter = ',', default_value = "1.36.3")]
+    pub kubernetes_versions: Vec<KubernetesVersion>,
+    /// Further names and addresses in the provisioning API's certificate.
+    #[arg(long, env = "SKEP_API_NAMES", value_delimiter = ',')]
+    pub api_names: Vec<String>,
+    /// The node that `local-volumes` looks after.
+    #[arg(long, env = "SKEP_NODE", default_value = "")]
+    pub node: String,
+    /// Where metrics and health are served.
+    #[arg(long, default_value = "0.0.0.0:9090")]
+    pub metrics_address: SocketAddr,
+    /// Where the provisioning API is served.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub api_address: SocketAddr,
+    /// Where the gateway's configuration is served.
+    #[arg(long, default_value = "0.0.0.0:18000")]
+    pub xds_address: SocketAddr,
+}
+
+/// The controllers that the binary holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Controller {
+    /// Hub: gives every tenant cluster a cell and a record.
+    Scheduler,
+    /// Hub: approves the certificates of cells' agents.
+    Identity,
+    /// Hub: keeps each cell's readiness and its agent's rights.
+    Cells,
+    /// Hub: the provisioning API.
+    Provision,
+    /// Cell: pulls records and reports back.
+    Agent,
+    /// Cell: datastores.
+    Etcd,
+    /// Cell: control planes and users' certificates.
+    ControlPlane,
+    /// Cell: the gateway's configuration.
+    Gateway,
+    /// Node: prepared volumes.
+    LocalVolumes,
+}
+
+impl Controller {
+    /// Whether one replica alone may act; the others serve on every replica.
+    fn needs_lease(self) -> bool {
+        !matches!(self, Self::Provision | Self::Gateway | Self::LocalVolumes)
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// Runs the controllers until a signal or the first that fails.
+pub async fn run(args: RunArgs, verbosity: u8) -> Result<()> {
+    let mut controllers = args.controllers.clone();
+    controllers.sort_unstable();
+    controllers.dedup();
+    let component = controllers.iter().map(|controller| controller.name()).collect::<Vec<_>>().join("-");
+    let _telemetry = telemetry::init(&component, verbosity, LogFormat::Json)?;
+    skep_runtime::install_crypto();
+    let shutdown = shutdown::on_signal()?;
+    let readiness = Readiness::default();
+    let started = readiness.flag("controllers");
+    let server = serve::Server::bind(args.metrics_address, readiness.clone())
+        .await
+        .with_context(|| format!("cannot listen on {}", args.metrics_address))?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
+        let shutdown = shutdown.clone();
+        async move { server.run(shutdown).await.context("metrics server") }
+    });
+    let (leading, serving): (Vec<_>, Vec<_>) = controllers.into_iter().partition(|c| c.needs_lease());
+    for controller in serving {
+        let (args, shutdown, readiness) = (args.clone(), shutdown.clone(), readiness.clone());
+        tasks.spawn(async move { start(controller, &args, &readiness, shutdown).await });
+    }
+    if !leading.is_empty() {
+        let (args, shutdown, readiness) = (args.clone(), shutdown.clone(), readiness.clone());
+        tasks.spawn(async move { lead(leading, &args, &readiness, shutdown).await });
+    }
+    started.up();
+    let ended = tasks.join_next().await;
+    let is_asked_to = shutdown.is_cancelled();
+    shutdown.cancel();
+    while tasks.join_next().await.is_some() {}
+    match ended {
+        Some(Ok(Ok(()))) if is_asked_to => Ok(()),
+        Some(Ok(Ok(()))) => bail!("a controller ended without being asked to"),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(error).context("a controller panicked"),
+        None => Ok(()),
+    }
+}
+
+/// Runs the controllers of one set while holding their lease.
+async fn lead(
+    controllers: Vec<Controller>,
+    args: &RunArgs,
+    readiness: &Readiness,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let name = controllers.iter().map(|controller| controller.name()).collect::<Vec<_>>().join("-");
+    let client = client::own_cluster("leader").await?;
+    let settings = LeaderSettings::new(skep_core::SYSTEM_NAMESPACE, &format!("skep-{name}"));
+    let act = |_term| async {
+        let mut tasks = JoinSet::new();
+        for controller in controllers {
+            let (args, shutdown, readiness) = (args.clone(), shutdown.clone(), readiness.clone());
+            tasks.spawn(async move { start(controller, &args, &readiness, shutdown).await });
+        }
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.context("a controller panicked").and_then(|inner| inner);
+            shutdown.cancel();
+            result = result.and(ended);
+        }
+        result
+    };
+    run_as_leader(client, settings, shutdown.clone(), act).await?.unwrap_or(Ok(()))
+}
