@@ -4,6 +4,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use skep_api::{ClusterProfile, SizeClass};
 use skep_core::KubernetesVersion;
+use skep_core::version::VersionError;
 
 const CLASSES: [(&str, &str); 3] = [
     ("small", include_str!("../classes/small.yaml")),
@@ -16,6 +17,8 @@ const STANDARD_TEMPLATE: &str = include_str!("../standard/control-plane.yaml.hbs
 /// Six WAL segments of etcd: what a volume holds besides two copies of the database.
 const WAL_BYTES: i64 = 6 * 64 * MEBIBYTE;
 const MEBIBYTE: i64 = 1 << 20;
+/// What every class asks for where volumes are the local provider's: 2 GiB less what ext4 takes, with room.
+const LOCAL_VOLUME_MEBIBYTES: u32 = 1536;
 
 /// What the platform has to offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub enum DefaultsError {
     /// There is no version to offer.
     #[error("no Kubernetes version is offered")]
     NoVersion,
+    /// A version on offer is none.
+    #[error("a version on offer is not valid")]
+    Version(#[source] VersionError),
     /// The largest volume cannot hold the smallest database.
     #[error("a volume of {0} MiB is too small for a datastore")]
     VolumeTooSmall(u32),
@@ -60,8 +66,31 @@ pub enum DefaultsError {
     },
 }
 
+/// The objects that `skep up` applies: classes first, sized for the local provider's volumes.
+///
+/// The newest of `versions` becomes the default.
+pub fn defaults(
+    image_repository: &str,
+    versions: &[String],
+    etcd_version: &str,
+) -> Result<Vec<DynamicObject>, DefaultsError> {
+    let parsed = versions.iter().map(|text| text.parse::<KubernetesVersion>());
+    let kubernetes_versions = parsed
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(DefaultsError::Version)?;
+    let largest_volume = Some(LOCAL_VOLUME_MEBIBYTES);
+    let kubernetes_versions = kubernetes_versions.as_slice();
+    offered(&Offer {
+        image_repository,
+        kubernetes_versions,
+        etcd_version,
+        largest_volume,
+    })?
+    .objects()
+}
+
 /// The classes and profiles of the platform for what is on offer.
-pub fn defaults(offer: &Offer<'_>) -> Result<Defaults, DefaultsError> {
+pub fn offered(offer: &Offer<'_>) -> Result<Defaults, DefaultsError> {
     let classes = CLASSES
         .iter()
         .map(|(name, text)| class(name, text, offer.largest_volume));
@@ -162,20 +191,26 @@ mod tests {
 
     #[test]
     fn the_newest_version_comes_first() {
-        let made = defaults(&offer(None)).unwrap();
+        let made = offered(&offer(None)).unwrap();
         assert_eq!(made.profiles[0].spec.versions, ["1.36.3", "1.35.4"]);
-        assert_eq!(made.objects().unwrap().len(), 4);
+        assert_eq!(
+            defaults("localhost", &["1.36.3".to_owned()], "3.7.3")
+                .unwrap()
+                .len(),
+            4
+        );
+        assert!(defaults("localhost", &["newest".to_owned()], "3.7.3").is_err());
         let none = Offer {
             kubernetes_versions: &[],
             ..offer(None)
         };
-        assert!(matches!(defaults(&none), Err(DefaultsError::NoVersion)));
+        assert!(matches!(offered(&none), Err(DefaultsError::NoVersion)));
     }
 
     #[test]
     fn every_class_holds_two_databases_and_the_log() {
         for largest in [None, Some(1536)] {
-            for class in defaults(&offer(largest)).unwrap().classes {
+            for class in offered(&offer(largest)).unwrap().classes {
                 let volume = mebibytes(&class.spec.etcd_volume_size).unwrap() * MEBIBYTE;
                 assert!(
                     class.spec.etcd_quota_bytes * 2 + WAL_BYTES <= volume,
@@ -186,14 +221,14 @@ mod tests {
             }
         }
         assert!(matches!(
-            defaults(&offer(Some(400))),
+            offered(&offer(Some(400))),
             Err(DefaultsError::VolumeTooSmall(400))
         ));
     }
 
     #[test]
     fn soft_limits_are_three_quarters_of_the_hard_ones() {
-        for class in defaults(&offer(None)).unwrap().classes {
+        for class in offered(&offer(None)).unwrap().classes {
             let spec = class.spec;
             for part in [
                 spec.api_server,

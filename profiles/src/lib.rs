@@ -8,6 +8,6 @@ mod render;
 mod resolve;
 mod revision;
 
-pub use defaults::{Defaults, DefaultsError, Offer, defaults};
+pub use defaults::{Defaults, DefaultsError, Offer, defaults, offered};
 pub use resolve::{ResolveError, Tenant, resolve};
 pub use revision::revision;

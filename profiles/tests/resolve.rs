@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 use skep_api::tenant_cluster::Network;
 use skep_api::{Availability, ClusterProfileSpec, SizeClassSpec, TenantReference};
-use skep_profiles::{Defaults, Offer, ResolveError, Tenant, defaults, resolve, revision};
+use skep_profiles::{Defaults, Offer, ResolveError, Tenant, offered, resolve, revision};
 
-fn offered() -> Defaults {
+fn platform() -> Defaults {
     let versions = ["1.36.3".parse().unwrap()];
     let offer = Offer {
         image_repository: "localhost",
@@ -13,11 +13,11 @@ fn offered() -> Defaults {
         etcd_version: "3.7.3",
         largest_volume: None,
     };
-    defaults(&offer).unwrap()
+    offered(&offer).unwrap()
 }
 
 fn parts(class: &str) -> (ClusterProfileSpec, SizeClassSpec) {
-    let Defaults { classes, profiles } = offered();
+    let Defaults { classes, profiles } = platform();
     let class = classes
         .into_iter()
         .find(|c| c.metadata.name.as_deref() == Some(class))
