@@ -2,6 +2,7 @@
 //!
 //! It puts the pieces of other crates in order; how a node or an image is made is theirs.
 
+pub mod demo;
 pub mod doctor;
 pub mod down;
 pub mod home;
