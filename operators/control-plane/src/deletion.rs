@@ -1,14 +1,20 @@
 //! Takes a control plane away: everything at once, and the finalizer last.
 //!
-//! The namespace and the datastore are deleted together. Kubernetes ends a namespace's pods before it
-//! touches anything else, so that a datastore that is told only by the namespace would end last.
+//! The namespace and the datastore are deleted together: Kubernetes ends a namespace's pods before it
+//! touches anything else, so that a datastore that is told only by the namespace would end last. Then the
+//! pods get one second to end: nothing of what they would finish is kept. Kubernetes looks at a namespace
+//! five seconds after its deletion, and again only after half of the longest grace period of a pod that is
+//! left; with the pods gone by then, it needs to look once.
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use skep_api::EtcdCluster;
 use skep_core::Cpid;
 use skep_runtime::{Applier, ApplyError, Categorised, api_category};
+
+/// Time for a pod of a tenant that is being deleted, in seconds. Not zero: an object must outlive its processes.
+const GRACE_SECONDS: u32 = 1;
 
 /// A step of a deletion that failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +31,21 @@ pub enum DeletionError {
     /// A delete was refused.
     #[error("cannot delete a child")]
     Delete(#[source] ApplyError),
+    /// The pods could not be deleted.
+    #[error("cannot delete the pods of {namespace}")]
+    Pods {
+        /// The namespace.
+        namespace: String,
+        /// The client's error.
+        #[source]
+        source: kube::Error,
+    },
 }
 
 impl Categorised for DeletionError {
     fn category(&self) -> &'static str {
         match self {
-            Self::Read { source, .. } => api_category(source),
+            Self::Read { source, .. } | Self::Pods { source, .. } => api_category(source),
             Self::Delete(error) => error.category(),
         }
     }
@@ -75,12 +90,12 @@ pub async fn delete(client: &Client, applier: &Applier, cpid: &Cpid) -> Result<R
         return Ok(Remains::default());
     };
     let etcds: Api<EtcdCluster> = Api::namespaced(client.clone(), &name);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &name);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &name);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &name);
     let everything = ListParams::default();
     let (etcds, pods, claims) = tokio::try_join!(
         etcds.list(&everything),
-        pods.list_metadata(&everything),
+        api.list_metadata(&everything),
         claims.list_metadata(&everything),
     )
     .map_err(failed)?;
@@ -94,6 +109,9 @@ pub async fn delete(client: &Client, applier: &Applier, cpid: &Cpid) -> Result<R
     );
     for result in datastores.into_iter().chain([namespace_gone]) {
         result.map_err(DeletionError::Delete)?;
+    }
+    if !pods.items.is_empty() {
+        end_pods(client, &name).await?;
     }
     let mut objects: Vec<String> = Vec::new();
     objects.extend(pods.items.iter().map(|pod| format!("pod {}", pod.name_any())));
@@ -111,6 +129,17 @@ pub async fn delete(client: &Client, applier: &Applier, cpid: &Cpid) -> Result<R
     );
     objects.push(format!("namespace {name}"));
     Ok(Remains { objects })
+}
+
+/// Ends every pod of a namespace that takes no new ones. Their grace period may only get shorter.
+async fn end_pods(client: &Client, namespace: &str) -> Result<(), DeletionError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let params = DeleteParams::default().grace_period(GRACE_SECONDS);
+    let ended = pods.delete_collection(&params, &ListParams::default()).await;
+    ended.map(drop).map_err(|source| DeletionError::Pods {
+        namespace: namespace.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
