@@ -33,16 +33,28 @@ impl Answer {
     fn fields(&self) -> Vec<String> {
         let body = self.body();
         let errors = body["errors"].as_array().cloned().unwrap_or_default();
-        errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+        errors
+            .iter()
+            .map(|error| error["field"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[track_caller]
     fn is_problem(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{}", self.text);
-        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.text);
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{}",
+            self.text
+        );
         let body = self.body();
         assert_eq!(body["status"], status);
-        assert!(["type", "title", "detail"].iter().all(|member| body[member].is_string()), "{body}");
+        assert!(
+            ["type", "title", "detail"]
+                .iter()
+                .all(|member| body[member].is_string()),
+            "{body}"
+        );
         self
     }
 
@@ -56,7 +68,11 @@ impl Answer {
 async fn send(request: RequestBuilder) -> Answer {
     let answer = request.send().await.unwrap();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    Answer { status, headers, text: answer.text().await.unwrap() }
+    Answer {
+        status,
+        headers,
+        text: answer.text().await.unwrap(),
+    }
 }
 
 /// One caller of the server.
@@ -67,7 +83,10 @@ struct Caller<'a> {
 
 impl Caller<'_> {
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.hub.http.request(method, format!("{}{path}", self.hub.url)).bearer_auth(&self.token)
+        self.hub
+            .http
+            .request(method, format!("{}{path}", self.hub.url))
+            .bearer_auth(&self.token)
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -83,7 +102,12 @@ impl Caller<'_> {
     }
 
     async fn post_with_key(&self, path: &str, body: &Value, key: &str) -> Answer {
-        send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
+        send(
+            self.request(Method::POST, path)
+                .header("Idempotency-Key", key)
+                .json(body),
+        )
+        .await
     }
 
     async fn patch(&self, path: &str, body: &Value) -> Answer {
@@ -98,15 +122,20 @@ async fn the_server_keeps_its_word_over_a_real_api_server() {
         return;
     };
     let mut hub = Hub::start(&binaries).await;
-    hub.apply(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+    hub.apply(
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "owner"}, "rules": [
             {"apiGroups": ["skep.dev"], "resources": ["*"], "verbs": ["*"]},
-            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["*"]}]}))
-        .await;
+            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["*"]}]}),
+    )
+    .await;
     hub.user("owner").await;
     hub.apply(cluster_binding("owner", "owner", "default")).await;
     {
-        let owner = Caller { hub: &hub, token: hub.user("owner").await };
+        let owner = Caller {
+            hub: &hub,
+            token: hub.user("owner").await,
+        };
         callers_are_told_apart(&hub).await;
         projects(&owner).await;
         bad_bodies(&owner).await;
@@ -125,15 +154,32 @@ async fn the_server_keeps_its_word_over_a_real_api_server() {
 async fn callers_are_told_apart(hub: &Hub) {
     let nobody = send(hub.http.get(format!("{}{CLUSTERS}", hub.url))).await;
     nobody.is_problem(401);
-    assert!(nobody.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+    assert!(
+        nobody.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .starts_with("Bearer")
+    );
     let unknown = format!("skep_shop-00000000_{}", "0".repeat(64));
     for token in ["garbage", "a.b.c", &unknown] {
-        Caller { hub, token: token.to_owned() }.get(CLUSTERS).await.is_problem(401);
+        Caller {
+            hub,
+            token: token.to_owned(),
+        }
+        .get(CLUSTERS)
+        .await
+        .is_problem(401);
     }
-    let stranger = Caller { hub, token: hub.user("stranger").await };
+    let stranger = Caller {
+        hub,
+        token: hub.user("stranger").await,
+    };
     stranger.get(CLUSTERS).await.is_problem(403);
     stranger.get("/v1/projects").await.is_problem(403);
-    stranger.post("/v1/projects", &json!({"name": "mine"})).await.is_problem(403);
+    stranger
+        .post("/v1/projects", &json!({"name": "mine"}))
+        .await
+        .is_problem(403);
     stranger.get("/v1/versions").await.is(200);
 }
 
@@ -142,10 +188,18 @@ async fn projects(owner: &Caller<'_>) {
     assert_eq!(made.is(201).headers["location"], "/v1/projects/shop");
     let taken = owner.post("/v1/projects", &json!({"name": "shop"})).await;
     assert_eq!(taken.is_problem(409).body()["current"]["name"], "shop");
-    owner.post_with_key("/v1/projects", &json!({"name": "other"}), "p1").await.is(201);
-    let again = owner.post_with_key("/v1/projects", &json!({"name": "other"}), "p1").await;
+    owner
+        .post_with_key("/v1/projects", &json!({"name": "other"}), "p1")
+        .await
+        .is(201);
+    let again = owner
+        .post_with_key("/v1/projects", &json!({"name": "other"}), "p1")
+        .await;
     assert_eq!(again.is(201).headers["idempotency-replayed"], "true");
-    owner.post_with_key("/v1/projects", &json!({"name": "third"}), "p1").await.is_problem(422);
+    owner
+        .post_with_key("/v1/projects", &json!({"name": "third"}), "p1")
+        .await
+        .is_problem(422);
     assert!(!has_namespace(&owner.hub.admin, "project-third").await);
     for name in ["", "kube", "No", &"x".repeat(41), "../x"] {
         let refused = owner.post("/v1/projects", &json!({"name": name})).await;
@@ -160,34 +214,64 @@ async fn projects(owner: &Caller<'_>) {
 
 async fn bad_bodies(owner: &Caller<'_>) {
     let raw = |body: &'static str, kind: &'static str| {
-        send(owner.request(Method::POST, CLUSTERS).header("content-type", kind).body(body))
+        send(
+            owner
+                .request(Method::POST, CLUSTERS)
+                .header("content-type", kind)
+                .body(body),
+        )
     };
     let cut = raw("{\"name\": \"de", "application/json").await;
-    assert!(cut.is_problem(400).body()["detail"].as_str().unwrap().contains("line 1, column 12"));
+    assert!(
+        cut.is_problem(400).body()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("line 1, column 12")
+    );
     raw("", "application/json").await.is_problem(400);
-    raw("{\"name\": \"a\"} x", "application/json").await.is_problem(400);
-    raw("name=a", "application/x-www-form-urlencoded").await.is_problem(415);
+    raw("{\"name\": \"a\"} x", "application/json")
+        .await
+        .is_problem(400);
+    raw("name=a", "application/x-www-form-urlencoded")
+        .await
+        .is_problem(415);
     raw("[]", "application/json").await.is_problem(422);
     let large = json!({"name": "a", "profile": "x".repeat(70_000)});
     owner.post(CLUSTERS, &large).await.is_problem(413);
-    let many = owner.post(
-        CLUSTERS,
-        &json!({"name": "No_Label", "version": "latest", "profile": 7, "class": "huge", "surprise": true,
-            "availability": "Sometimes", "network": {"pods": "198.19.0.0/17", "extra": 1}}),
-    );
-    let fields = many.await.is_problem(422).fields();
-    for field in ["name", "version", "profile", "class", "surprise", "availability", "network.services",
-        "network.extra"]
-    {
-        assert!(fields.contains(&field.to_owned()), "{field} is not among {fields:?}");
+    let many = json!({"name": "No_Label", "version": "latest", "profile": 7, "class": "huge", "surprise": true,
+        "availability": "Sometimes", "network": {"pods": "198.19.0.0/17", "extra": 1}});
+    let fields = owner.post(CLUSTERS, &many).await.is_problem(422).fields();
+    for field in [
+        "name",
+        "version",
+        "profile",
+        "class",
+        "surprise",
+        "availability",
+        "network.services",
+        "network.extra",
+    ] {
+        assert!(
+            fields.contains(&field.to_owned()),
+            "{field} is not among {fields:?}"
+        );
     }
     for (field, body) in [
         ("version", json!({"name": "bad", "version": "9.9.9"})),
         ("profile", json!({"name": "bad", "profile": "nonsense"})),
         ("region", json!({"name": "bad", "region": "atlantis"})),
-        ("network.pods", json!({"name": "bad", "network": {"pods": "198.19.0.1/17", "services": "198.19.128.0/20"}})),
-        ("network.services", json!({"name": "bad", "network": {"pods": "198.19.0.0/17", "services": "198.19.64.0/20"}})),
-        ("network.pods", json!({"name": "bad", "network": {"pods": "198.18.0.0/16", "services": "198.19.128.0/20"}})),
+        (
+            "network.pods",
+            json!({"name": "bad", "network": {"pods": "198.19.0.1/17", "services": "198.19.128.0/20"}}),
+        ),
+        (
+            "network.services",
+            json!({"name": "bad", "network": {"pods": "198.19.0.0/17", "services": "198.19.64.0/20"}}),
+        ),
+        (
+            "network.pods",
+            json!({"name": "bad", "network": {"pods": "198.18.0.0/16", "services": "198.19.128.0/20"}}),
+        ),
         ("name", json!({"name": "x".repeat(41)})),
         ("name", json!({"name": "x".repeat(253)})),
         ("name", json!({"name": "имя"})),
@@ -196,7 +280,9 @@ async fn bad_bodies(owner: &Caller<'_>) {
         let refused = owner.post(CLUSTERS, &body).await;
         assert_eq!(refused.is_problem(422).fields(), [field], "{body}");
     }
-    let missing = owner.post("/v1/projects/nobody/clusters", &json!({"name": "a"})).await;
+    let missing = owner
+        .post("/v1/projects/nobody/clusters", &json!({"name": "a"}))
+        .await;
     missing.is_problem(404);
     owner.get(&format!("{CLUSTERS}/bad")).await.is_problem(404);
     owner.get("/v1/nothing").await.is_problem(404);
@@ -207,32 +293,54 @@ async fn bad_bodies(owner: &Caller<'_>) {
 async fn creation_and_replay(owner: &Caller<'_>) {
     let body = json!({"name": "demo", "class": "small"});
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let request = owner.request(Method::POST, CLUSTERS).header("Idempotency-Key", "k1");
+    let request = owner
+        .request(Method::POST, CLUSTERS)
+        .header("Idempotency-Key", "k1");
     let made = send(request.header("traceparent", parent).json(&body)).await;
-    assert_eq!(made.is(202).headers["location"], "/v1/projects/shop/clusters/demo");
+    assert_eq!(
+        made.is(202).headers["location"],
+        "/v1/projects/shop/clusters/demo"
+    );
     assert!(!made.headers.contains_key("idempotency-replayed"));
     assert_eq!(made.body()["class"], "small");
     let clusters: Api<TenantCluster> = Api::namespaced(owner.hub.admin.clone(), "project-shop");
     let object = clusters.get("demo").await.unwrap();
-    assert_eq!(object.metadata.annotations.unwrap()["skep.dev/traceparent"], parent);
+    assert_eq!(
+        object.metadata.annotations.unwrap()["skep.dev/traceparent"],
+        parent
+    );
     let again = owner.post_with_key(CLUSTERS, &body, "k1").await;
     assert_eq!(again.is(202).headers["idempotency-replayed"], "true");
     assert_eq!(again.body()["uid"], made.body()["uid"]);
     let text = "{ \"class\" : \"small\",\n \"name\":\"demo\"}";
-    let spaced = owner.request(Method::POST, CLUSTERS).header("content-type", "application/json");
-    send(spaced.header("Idempotency-Key", "k1").body(text)).await.is(202);
+    let spaced = owner
+        .request(Method::POST, CLUSTERS)
+        .header("content-type", "application/json");
+    send(spaced.header("Idempotency-Key", "k1").body(text))
+        .await
+        .is(202);
     let other = json!({"name": "demo", "class": "large"});
     owner.post_with_key(CLUSTERS, &other, "k1").await.is_problem(422);
-    owner.post_with_key(CLUSTERS, &json!({"name": "demo2", "class": "small"}), "k1").await.is_problem(422);
+    owner
+        .post_with_key(CLUSTERS, &json!({"name": "demo2", "class": "small"}), "k1")
+        .await
+        .is_problem(422);
     let taken = owner.post_with_key(CLUSTERS, &body, "k2").await;
     assert_eq!(taken.is_problem(409).body()["current"]["uid"], made.body()["uid"]);
     owner.post(CLUSTERS, &body).await.is_problem(409);
-    owner.post_with_key(CLUSTERS, &body, &"x".repeat(256)).await.is_problem(400);
+    owner
+        .post_with_key(CLUSTERS, &body, &"x".repeat(256))
+        .await
+        .is_problem(400);
     let racing = json!({"name": "racing"});
     let race = (0..8).map(|_| owner.post_with_key(CLUSTERS, &racing, "k3"));
     let answers = futures::future::join_all(race).await;
     let first = answers[0].body()["uid"].clone();
-    assert!(answers.iter().all(|answer| answer.status == 202 && answer.body()["uid"] == first));
+    assert!(
+        answers
+            .iter()
+            .all(|answer| answer.status == 202 && answer.body()["uid"] == first)
+    );
     owner.delete("/v1/projects/shop").await.is_problem(409);
 }
 
@@ -241,7 +349,9 @@ async fn lists_page(owner: &Caller<'_>) {
     let first = owner.get(&format!("{CLUSTERS}?limit=2")).await.is(200).body();
     assert_eq!(first["items"].as_array().unwrap().len(), 2);
     let token = first["continue"].as_str().unwrap();
-    let rest = owner.request(Method::GET, CLUSTERS).query(&[("limit", "2"), ("continue", token)]);
+    let rest = owner
+        .request(Method::GET, CLUSTERS)
+        .query(&[("limit", "2"), ("continue", token)]);
     let rest = send(rest).await.is(200).body();
     assert_eq!(rest["items"].as_array().unwrap().len(), 1);
     assert!(rest["continue"].is_null());
@@ -253,48 +363,102 @@ async fn lists_page(owner: &Caller<'_>) {
 
 async fn changes(owner: &Caller<'_>) {
     let demo = format!("{CLUSTERS}/demo");
-    let patched = owner.patch(&demo, &json!({"class": "medium", "deletionProtection": true})).await;
+    let patched = owner
+        .patch(&demo, &json!({"class": "medium", "deletionProtection": true}))
+        .await;
     assert_eq!(patched.is(202).body()["class"], "medium");
-    let merge = owner.request(Method::PATCH, &demo).header("content-type", "application/merge-patch+json");
+    let merge = owner
+        .request(Method::PATCH, &demo)
+        .header("content-type", "application/merge-patch+json");
     let unset = send(merge.body("{\"class\": null}")).await;
     assert_eq!(unset.is(202).body()["class"], "auto");
-    let refused = owner.patch(&demo, &json!({"region": "x", "name": "y", "colour": 1, "version": "0.1.0"})).await;
+    let refused = owner
+        .patch(
+            &demo,
+            &json!({"region": "x", "name": "y", "colour": 1, "version": "0.1.0"}),
+        )
+        .await;
     let fields = refused.is_problem(422).fields();
-    assert!(["region", "name", "colour", "version"].iter().all(|f| fields.contains(&(*f).to_owned())), "{fields:?}");
+    assert!(
+        ["region", "name", "colour", "version"]
+            .iter()
+            .all(|f| fields.contains(&(*f).to_owned())),
+        "{fields:?}"
+    );
     let protected = owner.delete(&demo).await;
     assert_eq!(protected.is_problem(409).fields(), ["deletionProtection"]);
-    owner.patch(&format!("{CLUSTERS}/none"), &json!({})).await.is_problem(404);
+    owner
+        .patch(&format!("{CLUSTERS}/none"), &json!({}))
+        .await
+        .is_problem(404);
     owner.patch(&demo, &json!([1])).await.is_problem(422);
 }
 
 async fn tokens(hub: &Hub, owner: &Caller<'_>) {
     let place = "/v1/projects/shop/tokens";
-    owner.post("/v1/projects", &json!({"name": "shop-two"})).await.is(201);
-    let made = owner.post_with_key(place, &json!({"ttl": "1h", "description": "ci"}), "t1").await;
-    let (id, text) = (made.is(201).body()["id"].clone(), made.body()["token"].as_str().unwrap().to_owned());
-    let again = owner.post_with_key(place, &json!({"ttl": "1h", "description": "ci"}), "t1").await;
+    owner
+        .post("/v1/projects", &json!({"name": "shop-two"}))
+        .await
+        .is(201);
+    let made = owner
+        .post_with_key(place, &json!({"ttl": "1h", "description": "ci"}), "t1")
+        .await;
+    let (id, text) = (
+        made.is(201).body()["id"].clone(),
+        made.body()["token"].as_str().unwrap().to_owned(),
+    );
+    let again = owner
+        .post_with_key(place, &json!({"ttl": "1h", "description": "ci"}), "t1")
+        .await;
     assert_eq!(again.is(201).body()["id"], id);
     assert!(again.body()["token"].is_null());
-    let bearer = Caller { hub, token: text.clone() };
+    let bearer = Caller {
+        hub,
+        token: text.clone(),
+    };
     bearer.get(CLUSTERS).await.is(200);
     bearer.get("/v1/projects/shop").await.is(200);
     bearer.get("/v1/projects/shop-two/clusters").await.is_problem(403);
     bearer.get("/v1/projects").await.is_problem(403);
     bearer.post(place, &json!({})).await.is_problem(403);
-    let forged = Caller { hub, token: text.replace("skep_shop-", "skep_shop-two-") };
+    let forged = Caller {
+        hub,
+        token: text.replace("skep_shop-", "skep_shop-two-"),
+    };
     forged.get("/v1/projects/shop-two/clusters").await.is_problem(401);
-    let wrong = Caller { hub, token: format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { '1' } else { '0' }) };
+    let wrong = Caller {
+        hub,
+        token: format!(
+            "{}{}",
+            &text[..text.len() - 1],
+            if text.ends_with('0') { '1' } else { '0' }
+        ),
+    };
     wrong.get(CLUSTERS).await.is_problem(401);
     let listed = owner.get(place).await;
     assert_eq!(listed.is(200).body()["items"][0]["id"], id);
     assert!(!listed.text.contains(&text));
-    for body in [json!({"ttl": "0s"}), json!({"ttl": "20000h"}), json!({"ttl": "soon"}), json!({"ttl": 3})] {
+    for body in [
+        json!({"ttl": "0s"}),
+        json!({"ttl": "20000h"}),
+        json!({"ttl": "soon"}),
+        json!({"ttl": 3}),
+    ] {
         assert_eq!(owner.post(place, &body).await.is_problem(422).fields(), ["ttl"]);
     }
-    owner.delete(&format!("{place}/{}", id.as_str().unwrap())).await.is(204);
+    owner
+        .delete(&format!("{place}/{}", id.as_str().unwrap()))
+        .await
+        .is(204);
     bearer.get(CLUSTERS).await.is_problem(401);
-    owner.delete(&format!("{place}/{}", id.as_str().unwrap())).await.is_problem(404);
-    owner.delete(&format!("{place}/..%2fskep-provision-tls")).await.is_problem(404);
+    owner
+        .delete(&format!("{place}/{}", id.as_str().unwrap()))
+        .await
+        .is_problem(404);
+    owner
+        .delete(&format!("{place}/..%2fskep-provision-tls"))
+        .await
+        .is_problem(404);
 }
 
 /// Writes the status that the scheduler would.
@@ -304,7 +468,10 @@ async fn place_cluster(hub: &Hub, name: &str) {
         "endpoint": "api.cabcdefghi.local.skep.internal", "address": "198.18.0.2:443",
         "conditions": [{"type": "Ready", "status": "True", "reason": "AsDesired", "message": "all there",
             "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
-    clusters.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    clusters
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
 }
 
 async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
@@ -327,8 +494,14 @@ async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
     let credentials = answer.is(200).body();
     assert_eq!(credentials["server"], "https://198.18.0.2:443");
     assert_eq!(credentials["tlsServerName"], "api.cabcdefghi.local.skep.internal");
-    assert_eq!(request.spec.username, "skep:user:system:serviceaccount:default:owner");
-    assert_eq!((request.spec.ttl_seconds, request.spec.groups[0].0.as_str()), (1800, "skep:tenant-admins"));
+    assert_eq!(
+        request.spec.username,
+        "skep:user:system:serviceaccount:default:owner"
+    );
+    assert_eq!(
+        (request.spec.ttl_seconds, request.spec.groups[0].0.as_str()),
+        (1800, "skep:tenant-admins")
+    );
     let again = owner.post_with_key(&place, &body, "c1").await.is(200).body();
     assert_eq!(again, credentials);
 }
@@ -337,7 +510,13 @@ async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
 async fn sign_next(hub: &Hub) -> CertificateRequest {
     let requests: Api<CertificateRequest> = Api::namespaced(hub.admin.clone(), "skep-cell-local");
     for _ in 0..200 {
-        if let Some(request) = requests.list(&kube::api::ListParams::default()).await.unwrap().items.pop() {
+        if let Some(request) = requests
+            .list(&kube::api::ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .pop()
+        {
             let now = jiff::Timestamp::now();
             let authority = skep_pki::CertificateAuthority::create("cluster-ca", now).unwrap();
             let subject = skep_pki::Subject {
@@ -345,13 +524,18 @@ async fn sign_next(hub: &Hub) -> CertificateRequest {
                 groups: request.spec.groups.iter().map(|group| group.0.clone()).collect(),
             };
             let ttl = jiff::SignedDuration::from_secs(request.spec.ttl_seconds);
-            let signed = authority.sign_request(&request.spec.request, &subject, ttl, now).unwrap();
+            let signed = authority
+                .sign_request(&request.spec.request, &subject, ttl, now)
+                .unwrap();
             let status = json!({"status": {"certificate": signed.as_str(),
                 "certificateAuthority": authority.certificate().as_str(),
                 "conditions": [{"type": "Issued", "status": "True", "reason": "AsDesired", "message": "signed",
                     "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
             let name = request.metadata.name.clone().unwrap();
-            requests.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+            requests
+                .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
+                .await
+                .unwrap();
             return request;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -360,8 +544,15 @@ async fn sign_next(hub: &Hub) -> CertificateRequest {
 }
 
 async fn events(hub: &Hub, owner: &Caller<'_>) {
-    owner.get(&format!("{CLUSTERS}/none/events")).await.is_problem(404);
-    let answer = owner.request(Method::GET, &format!("{CLUSTERS}/racing/events")).send().await.unwrap();
+    owner
+        .get(&format!("{CLUSTERS}/none/events"))
+        .await
+        .is_problem(404);
+    let answer = owner
+        .request(Method::GET, &format!("{CLUSTERS}/racing/events"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut bytes = answer.bytes_stream();
     let mut text = String::new();
@@ -380,37 +571,70 @@ async fn events(hub: &Hub, owner: &Caller<'_>) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the stream ends with the cluster");
+    tokio::time::timeout(Duration::from_secs(20), reading)
+        .await
+        .expect("the stream ends with the cluster");
     assert!(text.trim_end().ends_with("event: deleted\ndata: {}"), "{text}");
 }
 
 async fn deletion(owner: &Caller<'_>) {
     let demo = format!("{CLUSTERS}/demo");
-    owner.patch(&demo, &json!({"deletionProtection": false})).await.is(202);
+    owner
+        .patch(&demo, &json!({"deletionProtection": false}))
+        .await
+        .is(202);
     owner.delete(&demo).await.is(202);
     owner.delete(&demo).await.is_problem(404);
     let listed = owner.delete("/v1/projects/shop").await;
-    assert_eq!(listed.is_problem(409).body()["current"]["clusters"], json!(["third"]));
+    assert_eq!(
+        listed.is_problem(409).body()["current"]["clusters"],
+        json!(["third"])
+    );
     owner.delete(&format!("{CLUSTERS}/third")).await.is(202);
     owner.delete("/v1/projects/shop").await.is(202);
-    owner.post(CLUSTERS, &json!({"name": "late"})).await.is_problem(409);
+    owner
+        .post(CLUSTERS, &json!({"name": "late"}))
+        .await
+        .is_problem(409);
 }
 
 async fn catalog_and_the_rest(owner: &Caller<'_>) {
     let versions = owner.get("/v1/versions").await.is(200).body();
-    assert_eq!(versions["items"][0], json!({"version": "1.36.3", "default": true, "profiles": ["standard"]}));
+    assert_eq!(
+        versions["items"][0],
+        json!({"version": "1.36.3", "default": true, "profiles": ["standard"]})
+    );
     let classes = owner.get("/v1/classes").await.is(200).body();
     assert_eq!(classes["items"][0]["name"], "small");
     let regions = owner.get("/v1/regions").await.is(200).body();
     assert_eq!(regions["items"][0]["zones"], json!(["a", "b", "c"]));
-    assert_eq!(owner.get("/v1/profiles").await.is(200).body()["items"][0]["name"], "standard");
+    assert_eq!(
+        owner.get("/v1/profiles").await.is(200).body()["items"][0]["name"],
+        "standard"
+    );
     let metrics = owner.get("/metrics").await;
-    assert!(metrics.is(200).text.contains("route=\"/v1/projects/{project}/clusters\""), "{}", metrics.text);
+    assert!(
+        metrics
+            .is(200)
+            .text
+            .contains("route=\"/v1/projects/{project}/clusters\""),
+        "{}",
+        metrics.text
+    );
     assert!(!metrics.text.contains("demo"));
-    assert_eq!(owner.get("/readyz").await.is(200).headers["x-content-type-options"], "nosniff");
+    assert_eq!(
+        owner.get("/readyz").await.is(200).headers["x-content-type-options"],
+        "nosniff"
+    );
     assert!(owner.get("/openapi.json").await.is(200).body()["openapi"].is_string());
-    let limited = futures::future::join_all((0..130).map(|_| owner.patch("/v1/projects/x/clusters/y", &json!({}))));
-    let refused = limited.await.into_iter().find(|answer| answer.status == 429).expect("a flood is stopped");
+    let nothing = json!({});
+    let limited =
+        futures::future::join_all((0..200).map(|_| owner.patch("/v1/projects/x/clusters/y", &nothing)));
+    let refused = limited
+        .await
+        .into_iter()
+        .find(|answer| answer.status == 429)
+        .expect("a flood is stopped");
     assert!(refused.is_problem(429).headers.contains_key("retry-after"));
 }
 

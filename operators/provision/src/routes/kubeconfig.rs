@@ -30,7 +30,7 @@ const DEFAULT_TTL: SignedDuration = SignedDuration::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Issues a client certificate for a cluster.
-#[utoipa::path(post, path = "/v1/projects/{project}/clusters/{cluster}/kubeconfig", tag = "clusters",
+#[utoipa::path(post, path = "/v1/projects/{project}/clusters/{cluster}/kubeconfig", tag = "clusters", operation_id = "kubeconfig",
     params(("project" = String, Path, description = "The project"),
         ("cluster" = String, Path, description = "The cluster"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat")),

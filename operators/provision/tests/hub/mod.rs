@@ -47,11 +47,17 @@ pub struct Hub {
 
 /// The directory of `etcd` and `kube-apiserver` (or `hyperkube`), when it is given.
 pub fn binaries() -> Option<PathBuf> {
-    std::env::var_os("SKEP_TEST_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
+    std::env::var_os("SKEP_TEST_BIN")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 impl Hub {
@@ -67,7 +73,10 @@ impl Hub {
         let token = service_account_token(&admin, "skep-hub").await;
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let shutdown = CancellationToken::new();
-        let settings = Settings { listen, ..Settings::default() };
+        let settings = Settings {
+            listen,
+            ..Settings::default()
+        };
         tokio::spawn(run(client(port, &authority, &token), settings, shutdown.clone()));
         let http = trusting_client(&admin).await;
         let url = format!("https://{listen}");
@@ -75,14 +84,28 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let api_server = Some(api_server);
-        Self { url, http, admin, shutdown, api_server, _etcd: etcd, _directory: directory }
+        Self {
+            url,
+            http,
+            admin,
+            shutdown,
+            api_server,
+            _etcd: etcd,
+            _directory: directory,
+        }
     }
 
     /// A token of a service account in `default`, which is made when missing.
     pub async fn user(&self, name: &str) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), "default");
-        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-        let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        };
+        let account = ServiceAccount {
+            metadata,
+            ..ServiceAccount::default()
+        };
         let _ = accounts.create(&PostParams::default(), &account).await;
         token(&accounts, name).await
     }
@@ -121,7 +144,10 @@ fn start_etcd(binaries: &Path, directory: &Path) -> (Process, String) {
         format!("--initial-cluster=default={peer}"),
         "--unsafe-no-fsync".to_owned(),
     ];
-    (spawn(&binaries.join("etcd"), &arguments, &directory.join("etcd.log")), url)
+    (
+        spawn(&binaries.join("etcd"), &arguments, &directory.join("etcd.log")),
+        url,
+    )
 }
 
 fn start_api_server(binaries: &Path, directory: &Path, etcd: &str) -> (Process, u16, CertificateAuthority) {
@@ -143,8 +169,14 @@ fn start_api_server(binaries: &Path, directory: &Path, etcd: &str) -> (Process, 
         format!("--tls-cert-file={}", file("tls.crt", leaf.certificate.as_str())),
         format!("--tls-private-key-file={}", file("tls.key", leaf.key.expose())),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={}", file("sa.pub", keys.public.as_str())),
-        format!("--service-account-signing-key-file={}", file("sa.key", keys.private.expose())),
+        format!(
+            "--service-account-key-file={}",
+            file("sa.pub", keys.public.as_str())
+        ),
+        format!(
+            "--service-account-signing-key-file={}",
+            file("sa.key", keys.private.expose())
+        ),
         format!(
             "--token-auth-file={}",
             file("tokens", &format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n"))
@@ -155,9 +187,16 @@ fn start_api_server(binaries: &Path, directory: &Path, etcd: &str) -> (Process, 
     ];
     let program = directory.join("kube-apiserver");
     let real = ["kube-apiserver", "hyperkube"].map(|name| binaries.join(name));
-    let real = real.iter().find(|path| path.exists()).expect("SKEP_TEST_BIN holds kube-apiserver or hyperkube");
+    let real = real
+        .iter()
+        .find(|path| path.exists())
+        .expect("SKEP_TEST_BIN holds kube-apiserver or hyperkube");
     std::os::unix::fs::symlink(real, &program).unwrap();
-    (spawn(&program, &arguments, &directory.join("kube-apiserver.log")), port, authority)
+    (
+        spawn(&program, &arguments, &directory.join("kube-apiserver.log")),
+        port,
+        authority,
+    )
 }
 
 fn client(port: u16, authority: &CertificateAuthority, token: &str) -> Client {
@@ -187,10 +226,18 @@ fn http_get(path: &str) -> axum::http::Request<Vec<u8>> {
 /// Definitions, rights and what the platform offers.
 async fn install(admin: &Client) {
     for definition in skep_api::definitions() {
-        apply(admin, with_kind(&definition, "apiextensions.k8s.io/v1", "CustomResourceDefinition")).await;
+        apply(
+            admin,
+            with_kind(&definition, "apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+        )
+        .await;
     }
     for name in ["skep-system", "skep-cell-local"] {
-        apply(admin, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+        apply(
+            admin,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .await;
     }
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": "skep-hub", "namespace": "skep-system"}});
@@ -200,7 +247,11 @@ async fn install(admin: &Client) {
     for document in text.split("\n---\n") {
         apply(admin, serde_saphyr::from_str(document).unwrap()).await;
     }
-    apply(admin, cluster_binding("skep:provision", "skep-hub", "skep-system")).await;
+    apply(
+        admin,
+        cluster_binding("skep:provision", "skep-hub", "skep-system"),
+    )
+    .await;
     for definition in skep_api::definitions() {
         await_definition(admin, definition.metadata.name.as_deref().unwrap()).await;
     }
@@ -248,7 +299,10 @@ async fn await_definition(admin: &Client, name: &str) {
 async fn apply(admin: &Client, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     let types = object.types.clone().unwrap();
-    let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+    let (group, version) = types
+        .api_version
+        .split_once('/')
+        .unwrap_or(("", &types.api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
     let api: Api<DynamicObject> = match &object.metadata.namespace {
         Some(namespace) => Api::namespaced_with(admin.clone(), namespace, &resource),
@@ -266,10 +320,19 @@ async fn service_account_token(admin: &Client, name: &str) -> String {
 }
 
 async fn token(accounts: &Api<ServiceAccount>, name: &str) -> String {
-    let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
-    let answer = accounts.create_token_request(name, &PostParams::default(), &request).await.unwrap();
-    answer.status.unwrap().token
+    let spec = TokenRequestSpec {
+        expiration_seconds: Some(3600),
+        ..TokenRequestSpec::default()
+    };
+    let request = TokenRequest {
+        spec: Some(spec),
+        ..TokenRequest::default()
+    };
+    let answer = accounts
+        .create_token_request(name, &PostParams::default(), &request)
+        .await
+        .unwrap();
+    answer.status.unwrap().token.unwrap()
 }
 
 /// A client that trusts what the ConfigMap says, as `skep up` does.
@@ -279,7 +342,10 @@ async fn trusting_client(admin: &Client) -> reqwest::Client {
     for _ in 0..300 {
         if let Some(map) = maps.get_opt("skep-provision-ca").await.unwrap() {
             let authority = reqwest::Certificate::from_pem(map.data.unwrap()["ca.crt"].as_bytes()).unwrap();
-            return reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
+            return reqwest::Client::builder()
+                .tls_certs_only([authority])
+                .build()
+                .unwrap();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -288,5 +354,9 @@ async fn trusting_client(admin: &Client) -> reqwest::Client {
 
 /// Whether a namespace exists.
 pub async fn has_namespace(admin: &Client, name: &str) -> bool {
-    Api::<Namespace>::all(admin.clone()).get_opt(name).await.unwrap().is_some()
+    Api::<Namespace>::all(admin.clone())
+        .get_opt(name)
+        .await
+        .unwrap()
+        .is_some()
 }
