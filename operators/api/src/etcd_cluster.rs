@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::control_plane::ComponentResources;
 
+/// The condition that says whether a quorum of the present members serves; `Ready` wants every member.
+pub const SERVING: &str = "Serving";
+
 /// What a datastore shall be.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(

@@ -1,1 +1,84 @@
-//! Placeholder.
+//! The etcd operator: gives every `EtcdCluster` its certificates, Services, volumes and members, and keeps
+//! its quorum while members come and go.
+//!
+//! It never forms a cluster twice, never adds a voter, never takes a volume that a member may need.
+
+pub mod apply;
+pub mod build;
+pub mod controller;
+pub mod decide;
+pub mod error;
+pub mod execute;
+#[cfg(test)]
+mod fixtures;
+pub mod members;
+pub mod metrics;
+pub mod observe;
+pub mod observed;
+pub mod quantity;
+pub mod status;
+mod teardown;
+pub mod validate;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use skep_api::etcd_cluster::EtcdCluster;
+use skep_core::labels;
+use skep_runtime::{CancellationToken, ControllerBuilder};
+
+use crate::controller::Operator;
+use crate::members::GrpcMembers;
+
+/// The name of this controller in field managers, finalizers, metrics and events.
+pub const CONTROLLER: &str = "etcd";
+
+/// How the operator runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many clusters are worked on at a time.
+    pub concurrency: u16,
+    /// How often a cluster at rest is looked at, against what watches do not tell: etcd's own state.
+    pub resync: Duration,
+    /// The name of this process in events, such as its pod.
+    pub instance: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { concurrency: 16, resync: Duration::from_mins(5), instance: None }
+    }
+}
+
+/// Runs until `shutdown`; leading is the caller's business.
+pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) {
+    let ours = watcher::Config::default().labels(&build::selector_of_all());
+    let operator = Operator::new(client.clone(), GrpcMembers, settings.instance);
+    ControllerBuilder::<EtcdCluster>::new(CONTROLLER, Api::all(client.clone()), watcher::Config::default())
+        .owns::<Pod>(Api::all(client.clone()), ours.clone())
+        .owns::<Secret>(Api::all(client.clone()), ours.clone())
+        .owns::<Service>(Api::all(client.clone()), ours.clone())
+        .owns::<PodDisruptionBudget>(Api::all(client.clone()), ours.clone())
+        .watches(Api::all(client), ours, cluster_of_claim)
+        .run(
+            skep_runtime::Settings {
+                concurrency: settings.concurrency,
+                resync: settings.resync,
+                ..skep_runtime::Settings::default()
+            },
+            operator,
+            shutdown,
+        )
+        .await;
+}
+
+/// A claim has no owner, so that it can outlive its cluster; its label names the cluster.
+fn cluster_of_claim(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> Option<ObjectRef<EtcdCluster>> {
+    let name = claim.labels().get(labels::APP_INSTANCE)?;
+    Some(ObjectRef::new(name).within(&claim.namespace()?))
+}

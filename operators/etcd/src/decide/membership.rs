@@ -1,0 +1,261 @@
+//! How a formed cluster gets and keeps its members: one change at a time, each through a learner.
+//!
+//! Never a step that could take the quorum; never a volume of a member; never the leader first.
+
+use skep_api::etcd_cluster::{MemberAction, MemberIntent, MemberRole, VolumePolicy};
+
+use super::{Action, Signal, clear_finished_pod, latch, prepare, trouble, wait};
+use crate::observed::{Member, Membership, Observed, SETTLED, Start, quorum};
+
+/// After so many restarts a member that never answers is given up, where the others can do without it.
+const HOPELESS_RESTARTS: i32 = 5;
+
+/// Etcd does not answer: nothing but pods over the volumes of known members may be made.
+pub(super) fn without_quorum(observed: &Observed) -> Action {
+    if let Some(action) = clear_finished_pod(observed) {
+        return action;
+    }
+    for member in &observed.recorded {
+        let has_volume = observed.claims.get(&member.pod).is_some_and(|claim| !claim.is_deleting);
+        if has_volume && !observed.pods.contains_key(&member.pod) {
+            return Action::StartMember { pod: member.pod.clone(), start: Start::Rejoin };
+        }
+        let held = observed.pods.get(&member.pod).filter(|pod| pod.is_gated && member.role == MemberRole::Voter);
+        if let Some(action) = held.and_then(|pod| prepare(&member.pod, pod, &Start::Rejoin)) {
+            return action;
+        }
+    }
+    if let Some(lost) = observed.recorded.iter().find(|member| !observed.claims.contains_key(&member.pod)) {
+        let text = format!("a quorum; the volume of {} is gone, so the data may have to be restored", lost.pod);
+        return wait(Signal::Etcd, text);
+    }
+    let silent = observed.recorded.iter().map(|member| &member.pod);
+    let reasons: Vec<String> =
+        silent.map(|pod| format!("{pod}: {}", trouble(observed, pod))).take(3).collect();
+    wait(Signal::Etcd, format!("a quorum of members ({})", reasons.join("; ")))
+}
+
+/// Etcd answers.
+pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
+    if members.is_corrupt {
+        return wait(Signal::Person, "a person: etcd has raised the alarm CORRUPT, nothing is changed");
+    }
+    if let Some(stranger) = members.members.iter().find(|member| member.pod.is_none()) {
+        let text = format!("a person: member {:x} at {} is none of ours", stranger.id, stranger.peer_url);
+        return wait(Signal::Person, text);
+    }
+    clear_finished_pod(observed)
+        .or_else(|| keep_pods(observed, members))
+        .or_else(|| keep_starts(observed, members))
+        .or_else(|| observed.intent.as_ref().map(|intent| go_on(observed, members, intent)))
+        .or_else(|| begin(observed, members))
+        .unwrap_or_else(|| rest(observed, members))
+}
+
+/// A member without a pod gets one over its own volume; one that never started gets its first volume.
+fn keep_pods(observed: &Observed, members: &Membership) -> Option<Action> {
+    let removing = removed_pod(observed);
+    members.members.iter().find_map(|member| {
+        let pod = member.pod.as_deref()?;
+        if observed.pods.contains_key(pod) || removing == Some(pod) {
+            return None;
+        }
+        let may_start = match observed.claims.get(pod) {
+            Some(claim) => !claim.is_deleting,
+            None => !member.is_started,
+        };
+        may_start.then(|| Action::StartMember { pod: pod.to_owned(), start: wanted_start(member, members) })
+    })
+}
+
+/// A member that has started may never again start with an empty volume; one that has not joins today's members.
+fn keep_starts(observed: &Observed, members: &Membership) -> Option<Action> {
+    members.members.iter().find_map(|member| {
+        let name = member.pod.as_deref()?;
+        prepare(name, observed.pods.get(name)?, &wanted_start(member, members))
+    })
+}
+
+fn wanted_start(member: &Member, members: &Membership) -> Start {
+    if member.is_started { Start::Rejoin } else { Start::Join(members.join_list()) }
+}
+
+fn removed_pod(observed: &Observed) -> Option<&str> {
+    let intent = observed.intent.as_ref()?;
+    (intent.action == MemberAction::Remove).then_some(intent.pod.as_str())
+}
+
+/// Goes on with what was begun.
+fn go_on(observed: &Observed, members: &Membership, intent: &MemberIntent) -> Action {
+    let member = members.of_pod(&intent.pod);
+    match (intent.action, member) {
+        (MemberAction::Bootstrap, _) => Action::ClearIntent,
+        (MemberAction::Add, None) => add(observed, members, &intent.pod),
+        (MemberAction::Add, Some(member)) if member.is_learner => promote(observed, members, member, &intent.pod),
+        (MemberAction::Add, Some(_)) => Action::ClearIntent,
+        (MemberAction::Remove, Some(member)) => remove(observed, members, member, &intent.pod),
+        (MemberAction::Remove, None) => clean_up(observed, &intent.pod),
+    }
+}
+
+fn add(observed: &Observed, members: &Membership, pod: &str) -> Action {
+    let is_used = observed.pods.contains_key(pod) || observed.claims.contains_key(pod);
+    if members.voter_count() >= observed.desired || is_used {
+        return latch(MemberAction::Remove, pod);
+    }
+    if let Some(gone) = gone_pod(observed, members) {
+        return latch(MemberAction::Remove, gone);
+    }
+    if let Some(other) = members.learner().and_then(|learner| learner.pod.as_deref()) {
+        return latch(MemberAction::Add, other);
+    }
+    match unsettled(observed, members) {
+        Some(reason) => reason,
+        None => Action::AddLearner { pod: pod.to_owned() },
+    }
+}
+
+/// Why no member may be added now.
+fn unsettled(observed: &Observed, members: &Membership) -> Option<Action> {
+    if let Some(silent) = members.silent_voter().and_then(|member| member.pod.as_deref()) {
+        return Some(wait(Signal::Etcd, format!("member {silent}: {}", trouble(observed, silent))));
+    }
+    if members.members.iter().any(|member| !member.is_started) {
+        return Some(wait(Signal::Etcd, "a member that has not started"));
+    }
+    // A single voter is its own quorum, and etcd asks nothing more of it.
+    if members.voter_count() > 1 && observed.healthy_for <= SETTLED {
+        return Some(wait(Signal::Etcd, "all members to be healthy for 5 s before the next is added"));
+    }
+    None
+}
+
+fn promote(observed: &Observed, members: &Membership, learner: &Member, pod: &str) -> Action {
+    let is_given_up = is_lost(observed, learner) || is_hopeless(observed, learner);
+    if members.voter_count() >= observed.desired || is_given_up {
+        return latch(MemberAction::Remove, pod);
+    }
+    if learner.is_healthy() {
+        return Action::Promote { id: learner.id, pod: pod.to_owned() };
+    }
+    wait(Signal::Etcd, format!("learner {pod}: {}", trouble(observed, pod)))
+}
+
+fn remove(observed: &Observed, members: &Membership, member: &Member, pod: &str) -> Action {
+    if member.is_learner {
+        return Action::RemoveMember { id: member.id, pod: pod.to_owned() };
+    }
+    let others = members.voter_count() - 1;
+    let healthy = members.voters().filter(|other| other.id != member.id && other.is_healthy()).count();
+    if others == 0 {
+        return Action::ClearIntent;
+    }
+    if !is_gone_for_good(observed, members, member) && members.voter_count() <= observed.desired {
+        return Action::ClearIntent;
+    }
+    let needed = if member.is_healthy() { others } else { quorum(others) };
+    if healthy < needed {
+        return wait(Signal::Etcd, format!("the other members to be healthy before {pod} is removed"));
+    }
+    if members.leader == Some(member.id) {
+        let next = members.voters().find(|other| other.id != member.id && other.is_healthy());
+        return match next {
+            Some(next) => Action::MoveLeader { to: next.id },
+            None => wait(Signal::Etcd, "another member that can lead"),
+        };
+    }
+    Action::RemoveMember { id: member.id, pod: pod.to_owned() }
+}
+
+/// The member is out: its pod goes, and its volume where the policy says so.
+fn clean_up(observed: &Observed, pod: &str) -> Action {
+    match observed.pods.get(pod) {
+        Some(state) if state.is_deleting => return wait(Signal::Watch, format!("pod {pod} to end")),
+        Some(state) => return Action::DeletePod { pod: pod.to_owned(), uid: state.uid.clone() },
+        None => {}
+    }
+    match observed.claims.get(pod) {
+        Some(claim) if observed.volume_policy == VolumePolicy::Delete && !claim.is_deleting => {
+            Action::DeleteClaim { pod: pod.to_owned(), uid: claim.uid.clone() }
+        }
+        _ => Action::ClearIntent,
+    }
+}
+
+/// Begins what is needed next.
+fn begin(observed: &Observed, members: &Membership) -> Option<Action> {
+    if let Some(learner) = members.learner().and_then(|learner| learner.pod.as_deref()) {
+        return Some(latch(MemberAction::Add, learner));
+    }
+    if let Some(pod) = gone_pod(observed, members) {
+        return Some(latch(MemberAction::Remove, pod));
+    }
+    if let Some(pod) = stray_pod(observed, members) {
+        return Some(pod);
+    }
+    if members.voter_count() < observed.desired {
+        return Some(unsettled(observed, members).unwrap_or_else(|| latch(MemberAction::Add, &observed.fresh)));
+    }
+    if members.voter_count() > observed.desired {
+        return victim(observed, members).map(|pod| latch(MemberAction::Remove, pod));
+    }
+    None
+}
+
+fn rest(observed: &Observed, members: &Membership) -> Action {
+    match members.silent_voter().and_then(|member| member.pod.as_deref()) {
+        Some(pod) => wait(Signal::Etcd, format!("member {pod}: {}", trouble(observed, pod))),
+        None => Action::Done,
+    }
+}
+
+/// A member that will not come back while others remain: its data are gone, or it fails again and again.
+fn gone_pod<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
+    let is_replaceable = |member: &&Member| member.is_learner || members.voter_count() > 1;
+    let lost = members.members.iter().filter(is_replaceable).find(|member| is_lost(observed, member));
+    let gone = lost.or_else(|| members.voters().find(|member| is_hopeless_voter(observed, members, member)))?;
+    gone.pod.as_deref()
+}
+
+fn is_lost(observed: &Observed, member: &Member) -> bool {
+    let Some(pod) = member.pod.as_deref() else { return false };
+    let is_volume_gone = observed.claims.get(pod).is_none_or(|claim| claim.is_deleting);
+    member.is_started && is_volume_gone && !observed.pods.contains_key(pod)
+}
+
+/// It has restarted again and again and does not answer, and not for want of memory.
+fn is_hopeless(observed: &Observed, member: &Member) -> bool {
+    let pod = member.pod.as_deref().and_then(|pod| observed.pods.get(pod));
+    let is_failing = pod.is_some_and(|pod| pod.restarts >= HOPELESS_RESTARTS && !pod.is_out_of_memory);
+    is_failing && member.status.is_none()
+}
+
+fn is_hopeless_voter(observed: &Observed, members: &Membership, member: &Member) -> bool {
+    let are_others_healthy = members.voters().filter(|other| other.id != member.id).all(Member::is_healthy);
+    members.voter_count() > 2 && are_others_healthy && is_hopeless(observed, member)
+}
+
+fn is_gone_for_good(observed: &Observed, members: &Membership, member: &Member) -> bool {
+    is_lost(observed, member) || is_hopeless_voter(observed, members, member)
+}
+
+/// A pod of this cluster that is no member.
+fn stray_pod(observed: &Observed, members: &Membership) -> Option<Action> {
+    let is_stray = |name: &str| members.of_pod(name).is_none();
+    let (name, pod) = observed.pods.iter().find(|(name, pod)| is_stray(name) && !pod.is_deleting)?;
+    Some(Action::DeletePod { pod: name.clone(), uid: pod.uid.clone() })
+}
+
+/// Which voter goes first when there are too many: an unhealthy one, then one whose zone has another, never
+/// the leader.
+fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
+    let zone = |pod: &str| observed.pods.get(pod).and_then(|state| state.zone.as_deref());
+    let shares_zone = |member: &Member| {
+        let own = member.pod.as_deref().and_then(zone);
+        let others = members.voters().filter(|other| other.id != member.id);
+        own.is_some() && others.filter_map(|other| other.pod.as_deref()).any(|pod| zone(pod) == own)
+    };
+    let followers = members.voters().filter(|member| members.leader != Some(member.id));
+    let first = followers.min_by_key(|member| (member.is_healthy(), !shares_zone(member), member.pod.as_deref()));
+    first.and_then(|member| member.pod.as_deref())
+}

@@ -1,0 +1,238 @@
+//! Carries out one [`Action`]; every one of them may be repeated, and none is believed to have worked.
+//!
+//! Deletions carry the unique id that was observed. What etcd refuses because its time has not come is no
+//! error.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use serde_json::json;
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus};
+use skep_core::labels;
+use skep_runtime::{Applier, ApplyError, Events};
+
+use crate::CONTROLLER;
+use crate::build::{self, claim, pod};
+use crate::decide::Action;
+use crate::members::{Credentials, Members, MembersError};
+use crate::observe::target;
+use crate::observed::{Observed, Start};
+use crate::status::{build_status, write_status};
+use crate::validate::Cluster;
+
+/// What became of an action.
+#[derive(Debug)]
+pub enum Effect {
+    /// It was carried out, or had been: observe again.
+    Again,
+    /// Etcd did not do it now; why.
+    Refused(String),
+}
+
+/// An action that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The API server refused a write or could not be reached.
+    #[error("cannot {verb}")]
+    Write {
+        /// What was tried.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// A delete failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Everything that an action may need.
+pub struct Step<'a, M> {
+    /// The API server.
+    pub client: &'a Client,
+    /// Deletes.
+    pub applier: &'a Applier,
+    /// Tells people.
+    pub events: &'a Events,
+    /// Etcd.
+    pub members: &'a M,
+    /// What shall be.
+    pub cluster: &'a Cluster,
+    /// The object as it was read.
+    pub object: &'a EtcdCluster,
+    /// What was observed.
+    pub observed: &'a Observed,
+    /// The operator's certificate.
+    pub credentials: &'a Arc<Credentials>,
+}
+
+impl<M: Members> Step<'_, M> {
+    /// Carries out `action`; [`Action::Wait`] and [`Action::Done`] do nothing.
+    pub async fn execute(&self, action: &Action, now: Timestamp) -> Result<Effect, ExecuteError> {
+        match action {
+            Action::Latch(intent) => {
+                self.record(action, now, |status| status.intent = Some(intent.clone())).await
+            }
+            Action::ClearIntent => self.record(action, now, |status| status.intent = None).await,
+            Action::RecordBootstrap => self.record_bootstrap(action, now).await,
+            Action::StartMember { pod, start } => self.start_member(pod, start).await,
+            Action::SetStart { pod, version, start } => {
+                let annotations = pod::start_annotations(self.cluster, pod, start);
+                self.change_pod(pod, version, json!({"metadata": {"annotations": annotations}})).await
+            }
+            Action::Release { pod, version } => {
+                self.change_pod(pod, version, json!({"metadata": {}, "spec": {"schedulingGates": null}})).await
+            }
+            Action::DeletePod { pod, uid } => {
+                let api: Api<Pod> = self.api();
+                self.deleted(self.applier.delete(&api, pod, only(uid)).await)
+            }
+            Action::DeleteClaim { pod, uid } => {
+                let api: Api<PersistentVolumeClaim> = self.api();
+                self.deleted(self.applier.delete(&api, &claim::name(pod), only(uid)).await)
+            }
+            Action::AddLearner { .. }
+            | Action::Promote { .. }
+            | Action::MoveLeader { .. }
+            | Action::RemoveMember { .. } => Ok(self.change_members(action).await),
+            Action::Wait { .. } | Action::Done => Ok(Effect::Again),
+        }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &self.cluster.namespace)
+    }
+
+    async fn record(
+        &self,
+        action: &Action,
+        now: Timestamp,
+        change: impl FnOnce(&mut EtcdClusterStatus) + Send,
+    ) -> Result<Effect, ExecuteError> {
+        let mut status = build_status(self.object, self.observed, action, now);
+        change(&mut status);
+        match write_status(self.client, self.object, &status).await {
+            Ok(()) => Ok(Effect::Again),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Effect::Again),
+            Err(source) => Err(ExecuteError::Write { verb: "record a step in the status", source }),
+        }
+    }
+
+    async fn record_bootstrap(&self, action: &Action, now: Timestamp) -> Result<Effect, ExecuteError> {
+        let effect = self
+            .record(action, now, |status| {
+                status.bootstrapped = true;
+                status.intent = None;
+            })
+            .await?;
+        let note = "the first member has formed the cluster";
+        self.events.normal(self.object, "Bootstrapped", "Bootstrap", note).await;
+        Ok(effect)
+    }
+
+    async fn start_member(&self, name: &str, start: &Start) -> Result<Effect, ExecuteError> {
+        let params = PostParams { field_manager: Some(labels::field_manager(CONTROLLER)), ..PostParams::default() };
+        if !self.observed.claims.contains_key(name) {
+            let api: Api<PersistentVolumeClaim> = self.api();
+            let built = claim::build_claim(self.cluster, name);
+            created("create a volume claim", api.create(&params, &built).await)?;
+        }
+        if !self.observed.pods.contains_key(name) {
+            let api: Api<Pod> = self.api();
+            let built = pod::build_pod(self.cluster, name, start);
+            created("create a pod", api.create(&params, &built).await)?;
+        }
+        Ok(Effect::Again)
+    }
+
+    /// Changes a pod only while it is of the version that was observed.
+    async fn change_pod(&self, name: &str, version: &str, mut body: serde_json::Value) -> Result<Effect, ExecuteError> {
+        let api: Api<Pod> = self.api();
+        body["metadata"]["resourceVersion"] = version.into();
+        let params = PatchParams { field_manager: Some(labels::field_manager(CONTROLLER)), ..PatchParams::default() };
+        match api.patch(name, &params, &Patch::Merge(body)).await {
+            Ok(_) => Ok(Effect::Again),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(Effect::Again),
+            Err(source) => Err(ExecuteError::Write { verb: "change a pod", source }),
+        }
+    }
+
+    fn deleted(&self, result: Result<skep_runtime::Deletion, ApplyError>) -> Result<Effect, ExecuteError> {
+        match result {
+            Ok(_) => Ok(Effect::Again),
+            // Another object has taken its place since it was observed.
+            Err(error) if error.is_conflict() => Ok(Effect::Again),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks the leader to change its members.
+    async fn change_members(&self, action: &Action) -> Effect {
+        let Some(leader) = self.leader() else {
+            return Effect::Refused("a leader that answers".to_owned());
+        };
+        let result = match action {
+            Action::AddLearner { pod } => {
+                self.members.add_learner(&leader, &build::peer_url(self.cluster, pod)).await
+            }
+            Action::Promote { id, .. } => self.members.promote(&leader, *id).await,
+            Action::RemoveMember { id, .. } => self.members.remove(&leader, *id).await,
+            Action::MoveLeader { to } => self.members.move_leader(&leader, *to).await,
+            _ => return Effect::Again,
+        };
+        match result {
+            Ok(()) => {
+                self.tell(action).await;
+                Effect::Again
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn leader(&self) -> Option<crate::members::Target> {
+        let members = self.observed.membership.as_ref()?;
+        let leader = members.members.iter().find(|member| Some(member.id) == members.leader)?;
+        let pod = leader.pod.as_deref()?;
+        target(self.cluster, pod, self.observed.pods.get(pod)?, self.credentials)
+    }
+
+    fn refused(&self, error: &MembersError) -> Effect {
+        if error.is_expected() {
+            tracing::debug!(%error, "etcd refused for now");
+        } else {
+            tracing::warn!(%error, "etcd refused");
+        }
+        Effect::Refused(format!("etcd ({error})"))
+    }
+
+    async fn tell(&self, action: &Action) {
+        let (reason, verb, note) = match action {
+            Action::AddLearner { pod } => ("MemberAdded", "AddMember", format!("{pod} joins without a vote")),
+            Action::Promote { pod, .. } => ("MemberPromoted", "PromoteMember", format!("{pod} votes")),
+            Action::RemoveMember { pod, .. } => ("MemberRemoved", "RemoveMember", format!("{pod} has left")),
+            Action::MoveLeader { to } => ("LeaderMoved", "MoveLeader", format!("member {to:x} leads")),
+            _ => return,
+        };
+        tracing::info!(reason, note, "members changed");
+        self.events.normal(self.object, reason, verb, &note).await;
+    }
+}
+
+fn only(uid: &str) -> Option<Preconditions> {
+    Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None })
+}
+
+/// An object of this name that is there already is observed next time.
+fn created<K>(verb: &'static str, result: kube::Result<K>) -> Result<(), ExecuteError> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(source) => Err(ExecuteError::Write { verb, source }),
+    }
+}

@@ -1,0 +1,272 @@
+//! What is asked of etcd itself, behind a trait so that tests can lose, delay and falsify answers.
+//!
+//! Every call is bounded, goes to one named member over verified TLS, and may be repeated.
+
+mod wire;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use skep_runtime::Categorised;
+use tonic::client::Grpc;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::observed::MemberStatus;
+
+/// The longest that one call may take; a local member answers within milliseconds.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One member's address and how it is known to be the right one.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The address of its pod.
+    pub address: String,
+    /// The name that its certificate must have.
+    pub server_name: String,
+    /// The operator's own certificate.
+    pub credentials: Arc<Credentials>,
+}
+
+/// The operator's client certificate, its key, and the CA that signs the servers'; all PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The CA's certificate.
+    pub authority: String,
+    /// The client's certificate.
+    pub certificate: String,
+    /// The client's key.
+    pub key: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+/// A member as etcd lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedMember {
+    /// Its id.
+    pub id: u64,
+    /// Its name; empty until it has started.
+    pub name: String,
+    /// Its peer URLs.
+    pub peer_urls: Vec<String>,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+}
+
+/// A call that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum MembersError {
+    /// No connection, or not in time.
+    #[error("cannot connect to {target}")]
+    Connect {
+        /// The member's name.
+        target: String,
+        /// Why.
+        #[source]
+        source: Box<tonic::transport::Error>,
+    },
+    /// The member refused or gave up.
+    #[error("{call} at {target}: {}", .status.message())]
+    Call {
+        /// The call's name.
+        call: &'static str,
+        /// The member's name.
+        target: String,
+        /// The answer.
+        status: Box<Status>,
+    },
+    /// No answer in time; the call may have had its effect.
+    #[error("{call} at {target} took longer than {} s", CALL_TIMEOUT.as_secs())]
+    TimedOut {
+        /// The call's name.
+        call: &'static str,
+        /// The member's name.
+        target: String,
+    },
+}
+
+impl MembersError {
+    /// Whether etcd refused because the time has not come, or the step was done before: observe again.
+    pub fn is_expected(&self) -> bool {
+        let Self::Call { status, .. } = self else { return false };
+        // Texts of etcd's api/v3rpc/rpctypes/error.go; the codes alone do not tell them apart.
+        const TEXTS: [&str; 7] = [
+            "Peer URLs already exists",
+            "in sync with leader",
+            "unhealthy cluster",
+            "too many learner members",
+            "can only promote a learner member",
+            "member not found",
+            "not enough started members",
+        ];
+        TEXTS.iter().any(|text| status.message().contains(text)) || status.code() == Code::Unavailable
+    }
+}
+
+impl Categorised for MembersError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "etcd-connect",
+            Self::Call { .. } => "etcd-call",
+            Self::TimedOut { .. } => "etcd-timeout",
+        }
+    }
+}
+
+/// The calls to etcd that the operator makes.
+pub trait Members: Send + Sync + 'static {
+    /// What one member says of itself.
+    fn status(&self, target: &Target) -> impl Future<Output = Result<MemberStatus, MembersError>> + Send;
+    /// All members, linearizable: it fails without a quorum.
+    fn list(&self, target: &Target) -> impl Future<Output = Result<Vec<ListedMember>, MembersError>> + Send;
+    /// Adds a member without a vote.
+    fn add_learner(
+        &self,
+        target: &Target,
+        peer_url: &str,
+    ) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// Gives a learner its vote.
+    fn promote(&self, target: &Target, id: u64) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// Takes a member out.
+    fn remove(&self, target: &Target, id: u64) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// Makes another member the leader; `target` must be the leader.
+    fn move_leader(&self, target: &Target, to: u64) -> impl Future<Output = Result<(), MembersError>> + Send;
+}
+
+/// Calls real members over gRPC.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GrpcMembers;
+
+impl Members for GrpcMembers {
+    async fn status(&self, target: &Target) -> Result<MemberStatus, MembersError> {
+        let answer: wire::StatusResponse =
+            call(target, "Status", "/etcdserverpb.Maintenance/Status", wire::StatusRequest {}).await?;
+        let header = answer.header.unwrap_or_default();
+        Ok(MemberStatus {
+            id: header.member_id,
+            cluster_id: header.cluster_id,
+            leader: (answer.leader != 0).then_some(answer.leader),
+            version: answer.version,
+            database_bytes: answer.db_size,
+            is_learner: answer.is_learner,
+            errors: answer.errors,
+        })
+    }
+
+    async fn list(&self, target: &Target) -> Result<Vec<ListedMember>, MembersError> {
+        let request = wire::MemberListRequest { linearizable: true };
+        let answer: wire::MembersResponse =
+            call(target, "MemberList", "/etcdserverpb.Cluster/MemberList", request).await?;
+        let listed = |member: wire::Member| ListedMember {
+            id: member.id,
+            name: member.name,
+            peer_urls: member.peer_urls,
+            is_learner: member.is_learner,
+        };
+        Ok(answer.members.into_iter().map(listed).collect())
+    }
+
+    async fn add_learner(&self, target: &Target, peer_url: &str) -> Result<(), MembersError> {
+        let request = wire::MemberAddRequest { peer_urls: vec![peer_url.to_owned()], is_learner: true };
+        let _: wire::MemberAddResponse =
+            call(target, "MemberAdd", "/etcdserverpb.Cluster/MemberAdd", request).await?;
+        Ok(())
+    }
+
+    async fn promote(&self, target: &Target, id: u64) -> Result<(), MembersError> {
+        let request = wire::MemberIdRequest { id };
+        let _: wire::MembersResponse =
+            call(target, "MemberPromote", "/etcdserverpb.Cluster/MemberPromote", request).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, target: &Target, id: u64) -> Result<(), MembersError> {
+        let request = wire::MemberIdRequest { id };
+        let _: wire::MembersResponse =
+            call(target, "MemberRemove", "/etcdserverpb.Cluster/MemberRemove", request).await?;
+        Ok(())
+    }
+
+    async fn move_leader(&self, target: &Target, to: u64) -> Result<(), MembersError> {
+        let request = wire::MemberIdRequest { id: to };
+        let _: wire::HeaderResponse =
+            call(target, "MoveLeader", "/etcdserverpb.Maintenance/MoveLeader", request).await?;
+        Ok(())
+    }
+}
+
+async fn call<Q, A>(target: &Target, name: &'static str, path: &'static str, request: Q) -> Result<A, MembersError>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let bounded = tokio::time::timeout(CALL_TIMEOUT, async {
+        let channel = connect(target).await?;
+        let mut client = Grpc::new(channel);
+        let refused = |status: Status| MembersError::Call {
+            call: name,
+            target: target.server_name.clone(),
+            status: Box::new(status),
+        };
+        client.ready().await.map_err(|source| refused(Status::unavailable(source.to_string())))?;
+        let path = PathAndQuery::from_static(path);
+        let answer = client.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;
+        answer.map(tonic::Response::into_inner).map_err(refused)
+    });
+    let late = |_| MembersError::TimedOut { call: name, target: target.server_name.clone() };
+    bounded.await.map_err(late)?
+}
+
+async fn connect(target: &Target) -> Result<Channel, MembersError> {
+    let failed = |source| MembersError::Connect { target: target.server_name.clone(), source: Box::new(source) };
+    let credentials = &target.credentials;
+    let tls = ClientTlsConfig::new()
+        .domain_name(&target.server_name)
+        .ca_certificate(Certificate::from_pem(&credentials.authority))
+        .identity(Identity::from_pem(&credentials.certificate, &credentials.key));
+    let endpoint = Endpoint::from_shared(format!("https://{}:2379", bracketed(&target.address))).map_err(failed)?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+    endpoint.tls_config(tls).map_err(failed)?.connect().await.map_err(failed)
+}
+
+fn bracketed(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: Status) -> MembersError {
+        MembersError::Call { call: "MemberAdd", target: "a".into(), status: Box::new(status) }
+    }
+
+    #[test]
+    fn what_only_needs_another_look_is_told_from_what_failed() {
+        for text in [
+            "etcdserver: Peer URLs already exists",
+            "etcdserver: can only promote a learner member which is in sync with leader",
+            "etcdserver: member not found",
+        ] {
+            assert!(refused(Status::failed_precondition(text)).is_expected(), "{text}");
+        }
+        assert!(refused(Status::unavailable("etcdserver: unhealthy cluster")).is_expected());
+        assert!(!refused(Status::unauthenticated("no")).is_expected());
+    }
+
+    #[test]
+    fn credentials_are_not_printed() {
+        let secret = Credentials { authority: "CA".into(), certificate: "CRT".into(), key: "KEY".into() };
+        assert_eq!(format!("{secret:?}"), "Credentials { .. }");
+    }
+}

@@ -1,0 +1,106 @@
+//! The few messages of etcd's API (`api/etcdserverpb/rpc.proto`) that the operator speaks, by field number.
+//!
+//! Written by hand: the generated client wants `protoc` on every machine that builds, and its member list
+//! cannot be asked for linearizably.
+
+/// `ResponseHeader`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Header {
+    /// The cluster's id.
+    #[prost(uint64, tag = "1")]
+    pub cluster_id: u64,
+    /// The id of the member that answered.
+    #[prost(uint64, tag = "2")]
+    pub member_id: u64,
+}
+
+/// `StatusRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatusRequest {}
+
+/// `StatusResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatusResponse {
+    /// Who answers.
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<Header>,
+    /// The version of the binary.
+    #[prost(string, tag = "2")]
+    pub version: String,
+    /// The bytes of the database file.
+    #[prost(int64, tag = "3")]
+    pub db_size: i64,
+    /// The leader's id; 0 for none.
+    #[prost(uint64, tag = "4")]
+    pub leader: u64,
+    /// Alarms and the want of a leader.
+    #[prost(string, repeated, tag = "8")]
+    pub errors: Vec<String>,
+    /// Whether the member has no vote.
+    #[prost(bool, tag = "10")]
+    pub is_learner: bool,
+}
+
+/// `MemberListRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MemberListRequest {
+    /// Whether the answer must reflect all that was agreed before the question.
+    #[prost(bool, tag = "1")]
+    pub linearizable: bool,
+}
+
+/// `Member`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Member {
+    /// The id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The name; empty until it has started.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// The peer URLs.
+    #[prost(string, repeated, tag = "3")]
+    pub peer_urls: Vec<String>,
+    /// Whether it has no vote.
+    #[prost(bool, tag = "5")]
+    pub is_learner: bool,
+}
+
+/// `MemberListResponse`, `MemberRemoveResponse` and `MemberPromoteResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MembersResponse {
+    /// All members.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<Member>,
+}
+
+/// `MemberAddRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MemberAddRequest {
+    /// The new member's peer URLs.
+    #[prost(string, repeated, tag = "1")]
+    pub peer_urls: Vec<String>,
+    /// Whether it comes without a vote.
+    #[prost(bool, tag = "2")]
+    pub is_learner: bool,
+}
+
+/// `MemberAddResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MemberAddResponse {
+    /// All members, the new one among them.
+    #[prost(message, repeated, tag = "3")]
+    pub members: Vec<Member>,
+}
+
+/// `MemberRemoveRequest`, `MemberPromoteRequest` and `MoveLeaderRequest`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct MemberIdRequest {
+    /// The member.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// An answer of which nothing is read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HeaderResponse {}

@@ -1,0 +1,34 @@
+//! The operator's metrics; labels are bounded, and no object's name is among them.
+
+use std::sync::LazyLock;
+
+use prometheus::{IntCounterVec, opts, register_int_counter_vec};
+
+use crate::decide::Action;
+
+/// Steps that were carried out, by kind and what became of them.
+#[expect(clippy::expect_used, reason = "name and labels are constants, registered once")]
+pub static STEPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let options = opts!("skep_etcd_steps_total", "Steps towards the desired members");
+    register_int_counter_vec!(options, &["step", "outcome"]).expect("the metric is valid and registered once")
+});
+
+/// The label of an action.
+pub fn step(action: &Action) -> &'static str {
+    match action {
+        Action::Latch(_) => "latch",
+        Action::RecordBootstrap => "record-bootstrap",
+        Action::ClearIntent => "clear-intent",
+        Action::StartMember { .. } => "start-member",
+        Action::SetStart { .. } => "set-start",
+        Action::Release { .. } => "release",
+        Action::DeletePod { .. } => "delete-pod",
+        Action::DeleteClaim { .. } => "delete-claim",
+        Action::AddLearner { .. } => "add-learner",
+        Action::Promote { .. } => "promote",
+        Action::MoveLeader { .. } => "move-leader",
+        Action::RemoveMember { .. } => "remove-member",
+        Action::Wait { .. } => "wait",
+        Action::Done => "done",
+    }
+}

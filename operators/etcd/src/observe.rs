@@ -1,0 +1,236 @@
+//! Reads the world: live reads of the API server, and what etcd's members say.
+//!
+//! Nothing here comes from a watch cache, because decisions that destroy are made of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use skep_api::etcd_cluster::EtcdCluster;
+use skep_core::labels;
+
+use crate::build::{self, claim, pod};
+use crate::members::{Credentials, ListedMember, Members, Target};
+use crate::observed::{ClaimState, Member, MemberStatus, Membership, Observed, PodState};
+use crate::validate::Cluster;
+
+/// A read that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {what}")]
+pub struct ObserveError {
+    /// What was read.
+    what: &'static str,
+    /// Why.
+    #[source]
+    pub(crate) source: kube::Error,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(kube::Error) -> ObserveError {
+    move |source| ObserveError { what, source }
+}
+
+/// The pods and claims of one cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Children {
+    /// The pods, by name.
+    pub pods: BTreeMap<String, PodState>,
+    /// The claims, by pod.
+    pub claims: BTreeMap<String, ClaimState>,
+}
+
+/// Reads the object itself; nothing when it is gone.
+pub async fn fetch_object(client: &Client, namespace: &str, name: &str) -> Result<Option<EtcdCluster>, ObserveError> {
+    let api: Api<EtcdCluster> = Api::namespaced(client.clone(), namespace);
+    api.get_opt(name).await.map_err(failed("the etcd cluster"))
+}
+
+/// Reads the cluster's Secrets, by name.
+pub async fn fetch_secrets(client: &Client, cluster: &Cluster) -> Result<BTreeMap<String, Secret>, ObserveError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace);
+    let wanted = ListParams::default().labels(&build::selector(&cluster.name, &cluster.uid));
+    let list = api.list(&wanted).await.map_err(failed("Secrets"))?;
+    Ok(list.into_iter().map(|secret| (secret.name_any(), secret)).collect())
+}
+
+/// Reads the pods and claims of the cluster `name` with exactly this `uid`.
+pub async fn fetch_children(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<Children, ObserveError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let wanted = ListParams::default().labels(&build::selector(name, uid));
+    let (pods, claims) = tokio::join!(pods.list(&wanted), claims.list(&wanted));
+    let pods = pods.map_err(failed("pods"))?.into_iter().map(|pod| (pod.name_any(), pod_state(&pod)));
+    let claims = claims.map_err(failed("volume claims"))?.into_iter().filter_map(|found| {
+        let pod = claim::pod_of(&found.name_any())?.to_owned();
+        let is_deleting = found.metadata.deletion_timestamp.is_some();
+        Some((pod, ClaimState { uid: found.uid().unwrap_or_default(), is_deleting }))
+    });
+    Ok(Children { pods: pods.collect(), claims: claims.collect() })
+}
+
+/// Puts together what a decision is made of.
+pub fn assemble(
+    cluster: &Cluster,
+    object: &EtcdCluster,
+    children: Children,
+    membership: Option<Membership>,
+    memory: &Memory,
+    fresh: String,
+) -> Observed {
+    let status = object.status.clone().unwrap_or_default();
+    let healthy_for = memory.healthy_for(&cluster.uid, membership.as_ref(), Instant::now());
+    Observed {
+        desired: cluster.members,
+        volume_policy: cluster.volume_policy,
+        bootstrapped: status.bootstrapped,
+        intent: status.intent,
+        recorded: status.members,
+        pods: children.pods,
+        claims: children.claims,
+        membership,
+        healthy_for,
+        fresh,
+    }
+}
+
+/// Asks every member about itself, and one that has a vote and a leader about all; nothing without a quorum.
+pub async fn fetch_membership<M: Members>(
+    members: &M,
+    cluster: &Cluster,
+    pods: &BTreeMap<String, PodState>,
+    credentials: &Arc<Credentials>,
+) -> Option<Membership> {
+    let targets = pods.iter().filter_map(|(name, pod)| target(cluster, name, pod, credentials));
+    let answers = join_all(targets.map(|target| async {
+        let status = members.status(&target).await;
+        if let Err(error) = &status {
+            tracing::debug!(member = target.server_name, %error, "a member does not answer");
+        }
+        status.ok().map(|status| (target, status))
+    }));
+    let mut answers: Vec<(Target, MemberStatus)> = answers.await.into_iter().flatten().collect();
+    answers.sort_by_key(|(_, status)| (status.leader != Some(status.id), status.id));
+    let able = answers.iter().filter(|(_, status)| !status.is_learner && status.leader.is_some());
+    for (target, status) in able {
+        match members.list(target).await {
+            Ok(listed) => return Some(join(cluster, listed, status, &answers)),
+            Err(error) => tracing::debug!(member = target.server_name, %error, "a member cannot list"),
+        }
+    }
+    None
+}
+
+/// Where and how the member in a pod is reached.
+pub fn target(cluster: &Cluster, name: &str, pod: &PodState, credentials: &Arc<Credentials>) -> Option<Target> {
+    if pod.is_finished {
+        return None;
+    }
+    Some(Target {
+        address: pod.address.clone()?,
+        server_name: build::member_host(cluster, name),
+        credentials: credentials.clone(),
+    })
+}
+
+fn join(
+    cluster: &Cluster,
+    listed: Vec<ListedMember>,
+    from: &MemberStatus,
+    answers: &[(Target, MemberStatus)],
+) -> Membership {
+    let is_corrupt = answers.iter().any(|(_, status)| status.errors.iter().any(|error| error.contains("CORRUPT")));
+    let mut members: Vec<Member> = listed
+        .into_iter()
+        .map(|member| {
+            let peer_url = member.peer_urls.first().cloned().unwrap_or_default();
+            Member {
+                id: member.id,
+                pod: build::pod_of_peer_url(cluster, &peer_url),
+                peer_url,
+                is_started: !member.name.is_empty(),
+                is_learner: member.is_learner,
+                status: answers.iter().map(|(_, status)| status).find(|status| status.id == member.id).cloned(),
+            }
+        })
+        .collect();
+    members.sort_by_key(|member| member.id);
+    Membership { cluster_id: from.cluster_id, leader: from.leader, members, is_corrupt }
+}
+
+fn pod_state(found: &Pod) -> PodState {
+    let status = found.status.clone().unwrap_or_default();
+    let container = status.container_statuses.iter().flatten().find(|state| state.name == pod::CONTAINER);
+    let last_end = container.and_then(|state| state.last_state.as_ref()?.terminated.as_ref());
+    let phase = status.phase.as_deref().unwrap_or_default();
+    PodState {
+        uid: found.uid().unwrap_or_default(),
+        version: found.resource_version().unwrap_or_default(),
+        is_gated: found.spec.as_ref().is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some()),
+        is_deleting: found.metadata.deletion_timestamp.is_some(),
+        is_finished: phase == "Failed" || phase == "Succeeded",
+        address: status.pod_ip.clone().filter(|_| phase == "Running"),
+        zone: found.labels().get(labels::TOPOLOGY_ZONE).cloned(),
+        start: pod::read_start(&found.name_any(), found.annotations()),
+        restarts: container.map_or(0, |state| state.restart_count),
+        is_out_of_memory: last_end.is_some_and(|end| end.reason.as_deref() == Some("OOMKilled")),
+        trouble: trouble(found, container.and_then(|state| state.state.as_ref())),
+    }
+}
+
+fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {
+    let conditions = found.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let unscheduled = conditions.into_iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled" && condition.status == "False"
+    });
+    if let Some(condition) = unscheduled {
+        let why = condition.message.clone().unwrap_or_default();
+        return Some(format!("its pod is not scheduled: {why}"));
+    }
+    match state {
+        None => Some("its pod is starting".to_owned()),
+        Some(state) => {
+            if let Some(waiting) = &state.waiting {
+                let reason = waiting.reason.as_deref().unwrap_or("waiting");
+                return Some(format!("its container is in {reason}"));
+            }
+            let ended = state.terminated.as_ref()?;
+            Some(format!("its container ended with {}", ended.exit_code))
+        }
+    }
+}
+
+/// What the process remembers between reconciles; losing it costs a few seconds and nothing else.
+#[derive(Debug, Default)]
+pub struct Memory {
+    healthy: Mutex<HashMap<String, (Vec<u64>, Instant)>>,
+}
+
+impl Memory {
+    /// How long exactly these voters have all been healthy at every look.
+    fn healthy_for(&self, uid: &str, membership: Option<&Membership>, now: Instant) -> Duration {
+        let mut healthy = self.healthy.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(members) = membership.filter(|members| members.is_every_voter_healthy()) else {
+            healthy.remove(uid);
+            return Duration::ZERO;
+        };
+        let voters: Vec<u64> = members.voters().map(|member| member.id).collect();
+        match healthy.get(uid) {
+            Some((known, since)) if *known == voters => now.saturating_duration_since(*since),
+            _ => {
+                healthy.insert(uid.to_owned(), (voters, now));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Forgets a cluster that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.healthy.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What is known of one cluster at one moment: the whole input of [`crate::decide`].
+//!
+//! Plain data without clients, so that every state of the world can be written down in a test.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use skep_api::etcd_cluster::{EtcdMember, MemberIntent, VolumePolicy};
+
+/// How long all voters must have been healthy before another member is added, as etcd itself demands.
+pub const SETTLED: Duration = Duration::from_secs(5);
+
+/// Everything that a decision depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// How many members the spec asks for.
+    pub desired: usize,
+    /// What becomes of volumes that no member uses any more.
+    pub volume_policy: VolumePolicy,
+    /// Whether the cluster has ever been formed; from the live object, never from a cache.
+    pub bootstrapped: bool,
+    /// The change that was begun.
+    pub intent: Option<MemberIntent>,
+    /// The members as last recorded; used only while etcd does not answer.
+    pub recorded: Vec<EtcdMember>,
+    /// The pods of this cluster, by name.
+    pub pods: BTreeMap<String, PodState>,
+    /// The volume claims of this cluster, by the name of the pod that each belongs to.
+    pub claims: BTreeMap<String, ClaimState>,
+    /// The members by a linearizable list; none while etcd has no quorum.
+    pub membership: Option<Membership>,
+    /// How long all voters of this membership have been healthy.
+    pub healthy_for: Duration,
+    /// A name that no pod and no claim has, for the next member.
+    pub fresh: String,
+}
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodState {
+    /// Its unique id: the precondition of its deletion.
+    pub uid: String,
+    /// Its resource version: the precondition of its changes.
+    pub version: String,
+    /// Whether the scheduler still holds it back.
+    pub is_gated: bool,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+    /// Whether it has ended for good, as an evicted one has.
+    pub is_finished: bool,
+    /// Its address, once it runs.
+    pub address: Option<String>,
+    /// The zone of its node.
+    pub zone: Option<String>,
+    /// With what its container starts when its volume is empty.
+    pub start: Option<Start>,
+    /// How often its container was started again.
+    pub restarts: i32,
+    /// Whether its container was last ended for want of memory.
+    pub is_out_of_memory: bool,
+    /// What keeps it from running, for people.
+    pub trouble: Option<String>,
+}
+
+/// One volume claim.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClaimState {
+    /// Its unique id: the precondition of its deletion.
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+}
+
+/// What a member does when its volume is empty; with data in it, etcd heeds none of this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// It forms a cluster of its own: the first member, and only until the cluster is formed.
+    Seed,
+    /// It joins: `name=peer URL` of every member, itself among them.
+    Join(Vec<(String, String)>),
+    /// It refuses to start: a member that has lost its data must not come back under its old id.
+    Rejoin,
+}
+
+/// The members of a running cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Membership {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The leader's id.
+    pub leader: Option<u64>,
+    /// The members in the order of their ids.
+    pub members: Vec<Member>,
+    /// Whether etcd has raised the alarm CORRUPT.
+    pub is_corrupt: bool,
+}
+
+/// One member as etcd lists it, and what it says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Member {
+    /// The member's id.
+    pub id: u64,
+    /// The pod that its peer URL names; none where the URL is none of this cluster's.
+    pub pod: Option<String>,
+    /// Its peer URL.
+    pub peer_url: String,
+    /// Whether it has ever started: a member that has not has no name.
+    pub is_started: bool,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+    /// What it answers, if it does.
+    pub status: Option<MemberStatus>,
+}
+
+/// A member's answer about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemberStatus {
+    /// The member's id.
+    pub id: u64,
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The leader's id; none while there is none.
+    pub leader: Option<u64>,
+    /// The version that it runs.
+    pub version: String,
+    /// The bytes of its database file.
+    pub database_bytes: i64,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+    /// What it complains about, alarms among it.
+    pub errors: Vec<String>,
+}
+
+impl Member {
+    /// Whether it answers and follows a leader.
+    pub fn is_healthy(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.leader.is_some())
+    }
+}
+
+impl Membership {
+    /// The members that vote.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.is_learner)
+    }
+
+    /// The member that has no vote yet, if there is one.
+    pub fn learner(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.is_learner)
+    }
+
+    /// The member of a pod, found by its peer URL.
+    pub fn of_pod(&self, pod: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.pod.as_deref() == Some(pod))
+    }
+
+    /// How many voters there are.
+    pub fn voter_count(&self) -> usize {
+        self.voters().count()
+    }
+
+    /// Whether every voter answers and follows a leader.
+    pub fn is_every_voter_healthy(&self) -> bool {
+        self.voters().all(Member::is_healthy)
+    }
+
+    /// The first voter that does not answer.
+    pub fn silent_voter(&self) -> Option<&Member> {
+        self.voters().find(|member| !member.is_healthy())
+    }
+
+    /// `name=peer URL` of every member, as etcd wants it of one that joins.
+    pub fn join_list(&self) -> Vec<(String, String)> {
+        let name = |member: &Member| member.pod.clone().unwrap_or_else(|| format!("{:x}", member.id));
+        self.members.iter().map(|member| (name(member), member.peer_url.clone())).collect()
+    }
+}
+
+/// How many of `voters` must agree.
+pub fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}

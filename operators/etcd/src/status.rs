@@ -1,0 +1,245 @@
+//! The status: derived from what was observed and decided, written only when it differs, and only over the
+//! version that was read, so that a process that has lost its lease cannot take back what another recorded.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, EtcdMember, MemberRole, SERVING};
+use skep_core::{labels, reasons};
+use skep_runtime::{ConditionStatus, Conditions, Outcome};
+
+use crate::CONTROLLER;
+use crate::decide::{Action, Signal};
+use crate::observed::{Membership, Observed};
+use crate::validate::InvalidSpec;
+
+/// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
+const SIZE_STEP: i64 = 16 << 20;
+/// Until a watch tells; only against an event that was missed.
+const WATCH_FALLBACK: Duration = Duration::from_secs(30);
+/// Until etcd is asked again during a change.
+const ASK_SOON: Duration = Duration::from_millis(700);
+/// Until etcd is asked again while its first member starts: this wait is in every creation.
+const ASK_AT_ONCE: Duration = Duration::from_millis(200);
+/// Until etcd is asked again about a member that is silent; a watch tells sooner when its pod changes.
+const ASK_LATER: Duration = Duration::from_secs(5);
+/// Until a look at what a person must mend.
+const PERSON: Duration = Duration::from_mins(1);
+
+/// The status that follows from an observation and the action that was decided on.
+pub fn build_status(object: &EtcdCluster, observed: &Observed, action: &Action, now: Timestamp) -> EtcdClusterStatus {
+    let before = object.status.clone().unwrap_or_default();
+    let membership = observed.membership.as_ref();
+    let members = match membership {
+        Some(members) => members_of(observed, members),
+        None => silent(&before.members),
+    };
+    let serving = members.iter().filter(|member| member.healthy && member.role == MemberRole::Voter).count();
+    let leader = membership.and_then(|members| members.leader);
+    let leader_pod = membership.and_then(|members| {
+        members.members.iter().find(|member| Some(member.id) == leader).and_then(|member| member.pod.clone())
+    });
+    EtcdClusterStatus {
+        observed_generation: object.metadata.generation,
+        bootstrapped: before.bootstrapped,
+        cluster_id: membership.map(|members| format!("{:x}", members.cluster_id)).or(before.cluster_id.clone()),
+        version: membership.and_then(common_version).or(before.version.clone()),
+        leader: leader_pod,
+        ready_members: i32::try_from(serving).unwrap_or(i32::MAX),
+        members,
+        intent: before.intent.clone(),
+        conditions: conditions(object, observed, action, serving, now),
+    }
+}
+
+fn conditions(
+    object: &EtcdCluster,
+    observed: &Observed,
+    action: &Action,
+    serving: usize,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let is_formed = object.status.as_ref().is_some_and(|status| status.bootstrapped);
+    let voters = observed.membership.as_ref().map(Membership::voter_count);
+    let base = fresh_conditions(object, now).set(
+        reasons::VALID,
+        ConditionStatus::True,
+        reasons::AS_DESIRED,
+        "the spec can be acted upon",
+    );
+    let base = match voters {
+        Some(voters) if is_formed => {
+            let text = format!("{serving} of {voters} voting members serve, with a quorum");
+            base.set(SERVING, ConditionStatus::True, reasons::AS_DESIRED, text)
+        }
+        _ if is_formed => base.set(SERVING, ConditionStatus::False, reasons::NO_QUORUM, "no quorum of members answers"),
+        _ => base.set(SERVING, ConditionStatus::False, reasons::WAITING, "waiting for the first member to serve"),
+    };
+    let (status, reason, text) = readiness(observed, action, is_formed);
+    base.set(reasons::READY, status, reason, text).build()
+}
+
+fn readiness(observed: &Observed, action: &Action, is_formed: bool) -> (ConditionStatus, &'static str, String) {
+    let desired = observed.desired;
+    match action {
+        Action::Done => {
+            (ConditionStatus::True, reasons::AS_DESIRED, format!("{desired} of {desired} members vote and serve"))
+        }
+        Action::Wait { what, on: Signal::Person } => {
+            (ConditionStatus::False, reasons::BLOCKED, format!("waiting for {what}"))
+        }
+        Action::Wait { what, .. } => {
+            let has_quorum = observed.membership.is_some() || !is_formed;
+            let reason = if has_quorum { reasons::WAITING } else { reasons::NO_QUORUM };
+            (ConditionStatus::False, reason, format!("waiting for {what}"))
+        }
+        Action::Latch(_)
+        | Action::RecordBootstrap
+        | Action::ClearIntent
+        | Action::StartMember { .. }
+        | Action::SetStart { .. }
+        | Action::Release { .. }
+        | Action::DeletePod { .. }
+        | Action::DeleteClaim { .. }
+        | Action::AddLearner { .. }
+        | Action::Promote { .. }
+        | Action::MoveLeader { .. }
+        | Action::RemoveMember { .. } => {
+            let voters = observed.membership.as_ref().map_or(0, Membership::voter_count);
+            (ConditionStatus::False, reasons::WAITING, format!("waiting for members: {voters} of {desired} vote"))
+        }
+    }
+}
+
+/// The status of a spec that cannot be acted upon; what was recorded stays.
+pub fn build_invalid_status(object: &EtcdCluster, invalid: &InvalidSpec, now: Timestamp) -> EtcdClusterStatus {
+    let conditions = fresh_conditions(object, now)
+        .keep(SERVING)
+        .set(reasons::VALID, ConditionStatus::False, reasons::INVALID_SPEC, invalid.to_string())
+        .set(reasons::READY, ConditionStatus::False, reasons::INVALID_SPEC, invalid.to_string());
+    with_conditions(object, conditions)
+}
+
+/// The status after a step that failed; what was recorded stays.
+pub fn build_failed_status(object: &EtcdCluster, error: &str, now: Timestamp) -> EtcdClusterStatus {
+    let conditions = fresh_conditions(object, now)
+        .keep(reasons::VALID)
+        .keep(SERVING)
+        .set(reasons::READY, ConditionStatus::False, reasons::FAILED, error);
+    with_conditions(object, conditions)
+}
+
+/// The status of a cluster that is being deleted; what was recorded stays.
+pub fn build_deleting_status(object: &EtcdCluster, what: &str, now: Timestamp) -> EtcdClusterStatus {
+    let text = format!("waiting for {what}");
+    let conditions = fresh_conditions(object, now)
+        .set(SERVING, ConditionStatus::False, reasons::DELETING, &text)
+        .set(reasons::READY, ConditionStatus::False, reasons::DELETING, &text);
+    with_conditions(object, conditions)
+}
+
+fn fresh_conditions(object: &EtcdCluster, now: Timestamp) -> Conditions {
+    let observed = object.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    Conditions::new(&observed, object.metadata.generation, now)
+}
+
+fn with_conditions(object: &EtcdCluster, conditions: Conditions) -> EtcdClusterStatus {
+    EtcdClusterStatus {
+        observed_generation: object.metadata.generation,
+        conditions: conditions.build(),
+        ..object.status.clone().unwrap_or_default()
+    }
+}
+
+fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
+    let mut all: Vec<EtcdMember> = members
+        .members
+        .iter()
+        .map(|member| EtcdMember {
+            pod: member.pod.clone().unwrap_or_else(|| member.peer_url.clone()),
+            id: Some(format!("{:x}", member.id)),
+            zone: member.pod.as_ref().and_then(|pod| observed.pods.get(pod)?.zone.clone()),
+            role: if member.is_learner { MemberRole::Learner } else { MemberRole::Voter },
+            healthy: member.is_healthy(),
+            database_bytes: member.status.as_ref().map(|status| in_steps(status.database_bytes)),
+        })
+        .collect();
+    all.sort_by(|one, other| one.pod.cmp(&other.pod));
+    all
+}
+
+fn silent(members: &[EtcdMember]) -> Vec<EtcdMember> {
+    members.iter().cloned().map(|member| EtcdMember { healthy: false, ..member }).collect()
+}
+
+fn in_steps(bytes: i64) -> i64 {
+    (bytes.max(1) + SIZE_STEP - 1) / SIZE_STEP * SIZE_STEP
+}
+
+fn common_version(members: &Membership) -> Option<String> {
+    let mut versions = members.members.iter().filter_map(|member| Some(&member.status.as_ref()?.version));
+    let first = versions.next()?;
+    versions.all(|version| version == first).then(|| first.clone())
+}
+
+/// Writes a status over the version of the object that was read; a conflict means: observe again.
+pub async fn write_status(client: &Client, object: &EtcdCluster, status: &EtcdClusterStatus) -> kube::Result<()> {
+    if object.status.as_ref().is_some_and(|before| is_same(before, status)) {
+        return Ok(());
+    }
+    let api: Api<EtcdCluster> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let body = json!({
+        "apiVersion": EtcdCluster::api_version(&()),
+        "kind": EtcdCluster::kind(&()),
+        "metadata": {
+            "name": object.name_any(),
+            "namespace": object.namespace(),
+            "uid": object.uid(),
+            "resourceVersion": object.resource_version(),
+        },
+        "status": status,
+    });
+    let params = PatchParams::apply(&labels::field_manager(CONTROLLER)).force();
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await.map(drop)
+}
+
+/// The API keeps conditions in the order of their first writing.
+fn is_same(before: &EtcdClusterStatus, after: &EtcdClusterStatus) -> bool {
+    let sorted = |status: &EtcdClusterStatus| {
+        let mut status = status.clone();
+        status.conditions.sort_by(|one, other| one.type_.cmp(&other.type_));
+        status
+    };
+    sorted(before) == sorted(after)
+}
+
+/// When to look again.
+pub fn outcome(observed: &Observed, action: &Action) -> Outcome {
+    match action {
+        Action::Done => Outcome::Converged,
+        Action::Wait { what, on } => {
+            let retry = match on {
+                Signal::Watch => WATCH_FALLBACK,
+                Signal::Person => PERSON,
+                Signal::Etcd if !observed.bootstrapped => ASK_AT_ONCE,
+                Signal::Etcd if observed.intent.is_some() || is_growing(observed) => ASK_SOON,
+                Signal::Etcd => ASK_LATER,
+            };
+            Outcome::waiting(what.clone(), retry)
+        }
+        _ => Outcome::waiting("the next step", ASK_AT_ONCE),
+    }
+}
+
+fn is_growing(observed: &Observed) -> bool {
+    observed.membership.as_ref().is_some_and(|members| {
+        members.is_every_voter_healthy() && members.voter_count() < observed.desired
+    })
+}
+
+#[cfg(test)]
+mod tests;

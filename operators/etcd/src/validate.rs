@@ -1,0 +1,279 @@
+//! From the raw spec to [`Cluster`]: after this nobody reads the spec.
+//!
+//! Admission refuses most of this already; an older definition, or none at all, must not break a datastore.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+use sha2::{Digest, Sha256};
+use skep_api::control_plane::ComponentResources;
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterSpec, VolumePolicy};
+use skep_core::{KubernetesVersion, labels};
+
+use crate::quantity::{Bytes, Cpu};
+
+/// The longest name: with `-peer`, a suffix and a namespace it must stay a host name.
+const LONGEST_NAME: usize = 30;
+/// The room beside the database: five log files of 64 MB.
+const LOG_BYTES: u64 = 256 << 20;
+/// The oldest safe version of each line. Source: etcd's security advisories, see `docs/design/etcd.md`.
+const FLOORS: [(u32, u32, u32); 3] = [(3, 5, 33), (3, 6, 14), (3, 7, 1)];
+
+/// A datastore whose spec can be acted upon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its unique id.
+    pub uid: String,
+    /// What its children name as their owner.
+    pub owner: OwnerReference,
+    /// The platform's labels that it carries.
+    pub labels: BTreeMap<String, String>,
+    /// The etcd version.
+    pub version: EtcdVersion,
+    /// The image reference.
+    pub image: String,
+    /// How many members there shall be.
+    pub members: usize,
+    /// The size of each member's volume.
+    pub volume_size: Bytes,
+    /// The class of each member's volume.
+    pub storage_class: String,
+    /// The most bytes that the database may hold.
+    pub quota_bytes: u64,
+    /// What each member asks for and may take.
+    pub resources: Resources,
+    /// The priority class of the pods.
+    pub priority_class: Option<String>,
+    /// The clients that get a certificate.
+    pub clients: BTreeSet<String>,
+    /// What becomes of volumes that are no longer used.
+    pub volume_policy: VolumePolicy,
+}
+
+/// CPU and memory of one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// The CPU that is set aside.
+    pub cpu: Cpu,
+    /// The memory that is set aside.
+    pub memory: Bytes,
+    /// The most memory that it may take.
+    pub memory_limit: Bytes,
+    /// The soft limit of Go's heap, in Go's own notation.
+    pub go_memory_limit: String,
+}
+
+/// A version of etcd that is safe to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EtcdVersion(KubernetesVersion);
+
+/// The generations of etcd's flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlagStyle {
+    /// 3.5: `--experimental-*`.
+    Experimental,
+    /// 3.6 and later: feature gates; 3.7 ends on any `--experimental-*`.
+    FeatureGates,
+}
+
+impl EtcdVersion {
+    /// Which flags this version understands.
+    pub fn flag_style(self) -> FlagStyle {
+        if self.0.minor <= 5 { FlagStyle::Experimental } else { FlagStyle::FeatureGates }
+    }
+
+    fn parse(text: &str) -> Result<Self, InvalidSpec> {
+        let refuse = |why: String| InvalidSpec::new("version", why);
+        let version: KubernetesVersion =
+            text.parse().map_err(|_| refuse(format!("{text:?} is no version such as 3.7.3")))?;
+        let floor = FLOORS.iter().find(|floor| (floor.0, floor.1) == (version.major, version.minor));
+        match floor {
+            None => Err(refuse(format!("{version} is of no known line; 3.5, 3.6 and 3.7 are"))),
+            Some((major, minor, patch)) if version.patch < *patch => {
+                Err(refuse(format!("{version} is not safe; {major}.{minor}.{patch} is the oldest of its line")))
+            }
+            Some(_) => Ok(Self(version)),
+        }
+    }
+}
+
+impl std::fmt::Display for EtcdVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A spec that cannot be acted upon, and the field that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spec.{field}: {why}")]
+pub struct InvalidSpec {
+    /// The field below `spec`.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl InvalidSpec {
+    fn new(field: &'static str, why: impl Into<String>) -> Self {
+        Self { field, why: why.into() }
+    }
+}
+
+impl Cluster {
+    /// The token that keeps two clusters of the same name apart.
+    pub fn token(&self) -> String {
+        let text = format!("{}/{}/{}", self.namespace, self.name, self.uid);
+        hex::encode(&Sha256::digest(text.as_bytes())[..16])
+    }
+}
+
+/// Parses and checks the whole spec.
+pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
+    let EtcdClusterSpec {
+        version,
+        image,
+        members,
+        volume_size,
+        storage_class,
+        quota_bytes,
+        resources,
+        priority_class,
+        clients,
+        volume_policy,
+    } = &object.spec;
+    let volume_size = Bytes::parse(volume_size)
+        .ok_or_else(|| InvalidSpec::new("volumeSize", format!("{volume_size:?} is no size such as 2Gi")))?;
+    Ok(Cluster {
+        name: check_name(object)?,
+        namespace: object.namespace().unwrap_or_default(),
+        uid: object.uid().unwrap_or_default(),
+        owner: object.controller_owner_ref(&()).unwrap_or_default(),
+        labels: platform_labels(object),
+        version: EtcdVersion::parse(version)?,
+        image: check_image(image)?,
+        members: check_members(*members)?,
+        quota_bytes: check_quota(*quota_bytes, &volume_size)?,
+        volume_size,
+        storage_class: check_label("storageClass", storage_class)?,
+        resources: check_resources(resources)?,
+        priority_class: priority_class.as_deref().map(|name| check_label("priorityClass", name)).transpose()?,
+        clients: check_clients(clients)?,
+        volume_policy: *volume_policy,
+    })
+}
+
+fn check_name(object: &EtcdCluster) -> Result<String, InvalidSpec> {
+    let name = object.name_any();
+    let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if name.len() > LONGEST_NAME || !is_label(&name) || !starts_well {
+        let why = format!("{name:?} is no DNS label of at most {LONGEST_NAME} characters that starts with a letter");
+        return Err(InvalidSpec::new("metadata.name", why));
+    }
+    Ok(name)
+}
+
+fn platform_labels(object: &EtcdCluster) -> BTreeMap<String, String> {
+    const COPIED: [&str; 6] =
+        [labels::CELL, labels::PROJECT, labels::CLUSTER, labels::CPID, labels::CLASS, labels::PROFILE];
+    let own = object.labels();
+    COPIED.iter().filter_map(|key| own.get(*key).map(|value| ((*key).to_owned(), value.clone()))).collect()
+}
+
+fn check_image(image: &str) -> Result<String, InvalidSpec> {
+    let is_reference = !image.is_empty() && image.len() <= 300 && image.bytes().all(|b| b.is_ascii_graphic());
+    if is_reference {
+        Ok(image.to_owned())
+    } else {
+        Err(InvalidSpec::new("image", format!("{image:?} is no image reference")))
+    }
+}
+
+fn check_members(members: i32) -> Result<usize, InvalidSpec> {
+    match members {
+        1 => Ok(1),
+        3 => Ok(3),
+        5 => Ok(5),
+        other => Err(InvalidSpec::new("members", format!("{other} is not 1, 3 or 5"))),
+    }
+}
+
+/// The database may be copied once beside itself (defragmentation), and the log needs its room.
+fn check_quota(quota: i64, volume: &Bytes) -> Result<u64, InvalidSpec> {
+    const SMALLEST: u64 = 64 << 20;
+    const LARGEST: u64 = 8 << 30;
+    let bytes = u64::try_from(quota).unwrap_or(0);
+    if !(SMALLEST..=LARGEST).contains(&bytes) {
+        return Err(InvalidSpec::new("quotaBytes", format!("{quota} is not between 64 MiB and 8 GiB")));
+    }
+    let needed = 2 * bytes + LOG_BYTES;
+    if volume.get() < needed {
+        let why = format!("a volume of {volume} is too small for it; twice the quota and 256 MiB are {needed}");
+        return Err(InvalidSpec::new("quotaBytes", why));
+    }
+    Ok(bytes)
+}
+
+fn check_resources(resources: &ComponentResources) -> Result<Resources, InvalidSpec> {
+    let ComponentResources { cpu, memory, memory_limit, go_memory_limit } = resources;
+    let cpu = Cpu::parse(cpu)
+        .ok_or_else(|| InvalidSpec::new("resources.cpu", format!("{cpu:?} is no amount such as 50m")))?;
+    let memory = Bytes::parse(memory)
+        .ok_or_else(|| InvalidSpec::new("resources.memory", format!("{memory:?} is no size such as 128Mi")))?;
+    let limit = Bytes::parse(memory_limit).ok_or_else(|| {
+        InvalidSpec::new("resources.memoryLimit", format!("{memory_limit:?} is no size such as 512Mi"))
+    })?;
+    if limit.get() < memory.get() {
+        return Err(InvalidSpec::new("resources.memoryLimit", format!("{limit} is less than memory, {memory}")));
+    }
+    let go_memory_limit = match go_memory_limit {
+        Some(text) => check_go_limit(text)?,
+        // The rest is for the pages of the mapped database.
+        None => format!("{}B", limit.get() / 5 * 4),
+    };
+    Ok(Resources { cpu, memory, memory_limit: limit, go_memory_limit })
+}
+
+fn check_go_limit(text: &str) -> Result<String, InvalidSpec> {
+    let number = ["KiB", "MiB", "GiB", "TiB", "B"].iter().find_map(|unit| text.strip_suffix(unit));
+    if number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())) {
+        return Ok(text.to_owned());
+    }
+    Err(InvalidSpec::new("resources.goMemoryLimit", format!("{text:?} is no limit such as 384MiB")))
+}
+
+fn check_clients(clients: &[String]) -> Result<BTreeSet<String>, InvalidSpec> {
+    clients
+        .iter()
+        .map(|name| {
+            let name = check_label("clients", name)?;
+            if name.len() > LONGEST_NAME {
+                return Err(InvalidSpec::new("clients", format!("{name:?} is longer than {LONGEST_NAME}")));
+            }
+            Ok(name)
+        })
+        .collect()
+}
+
+fn check_label(field: &'static str, text: &str) -> Result<String, InvalidSpec> {
+    if is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(InvalidSpec::new(field, format!("{text:?} is no DNS label")))
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_allowed)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests;
