@@ -1,0 +1,37 @@
+//! What can go wrong in one reconcile of a cell, by step.
+
+use skep_runtime::{ApplyError, Categorised, api_category};
+
+/// A reconcile that failed and is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cell's name is none that agents can have.
+    #[error("the cell's name is not valid")]
+    Name(#[source] skep_core::names::NameError),
+    /// The cell's records could not be read.
+    #[error("cannot list the records in {namespace}")]
+    Observe {
+        /// The cell's namespace.
+        namespace: String,
+        /// The client's error.
+        #[source]
+        source: kube::Error,
+    },
+    /// A write failed.
+    #[error("cannot write")]
+    Apply(#[from] ApplyError),
+}
+
+impl Categorised for Error {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::Observe { source, .. } => api_category(source),
+            Self::Apply(error) => error.category(),
+        }
+    }
+
+    fn is_terminal(&self) -> bool {
+        matches!(self, Self::Name(_))
+    }
+}

@@ -1,0 +1,145 @@
+//! Wiring and driver: judge a request, write the verdict.
+
+use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use skep_api::Cell;
+use skep_core::CellName;
+use skep_core::labels;
+use skep_runtime::controller::Settings as LoopSettings;
+use skep_runtime::{CancellationToken, Categorised, ControllerBuilder, Outcome, Reconcile, api_category};
+
+use super::NAME;
+use super::verdict::{Denial, Verdict, judge};
+
+/// How the controller runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Concurrency, timeout and backoff.
+    pub controller: LoopSettings,
+    /// The users that may ask for cells' certificates.
+    pub requesters: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            controller: LoopSettings::default(),
+            requesters: vec!["system:serviceaccount:skep-system:skep-agent".to_owned()],
+        }
+    }
+}
+
+/// A verdict that could not be reached or written; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cell could not be read.
+    #[error("cannot read the cells")]
+    Observe(#[source] kube::Error),
+    /// The verdict could not be written.
+    #[error("cannot write the verdict")]
+    Write(#[source] kube::Error),
+}
+
+impl Categorised for Error {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Observe(source) | Self::Write(source) => api_category(source),
+        }
+    }
+}
+
+/// Judges signing requests until `shutdown`.
+pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
+    let reconciler = Identity {
+        client: client.clone(),
+        requesters: settings.requesters,
+    };
+    ControllerBuilder::<CertificateSigningRequest>::new(NAME, Api::all(client), watcher::Config::default())
+        .run(settings.controller, reconciler, shutdown)
+        .await;
+    Ok(())
+}
+
+struct Identity {
+    client: Client,
+    requesters: Vec<String>,
+}
+
+impl Reconcile<CertificateSigningRequest> for Identity {
+    type Error = Error;
+
+    async fn reconcile(&self, request: &CertificateSigningRequest) -> Result<Outcome, Error> {
+        // The cell is looked up only when everything else is right, by the name that is asked for.
+        let verdict = match judge(request, &self.requesters, |_| true) {
+            Verdict::Approve(cell) if !self.is_cell(&cell).await? => {
+                judge(request, &self.requesters, |_| false)
+            }
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Foreign => Ok(Outcome::skipped("it is decided, or not about cells")),
+            Verdict::Approve(cell) => {
+                let message = format!("the agent of cell {cell}");
+                self.write(request, "Approved", "CellAgent", &message).await?;
+                tracing::info!(request = request.name_any(), cell = cell.as_str(), "approved");
+                Ok(Outcome::Converged)
+            }
+            Verdict::Deny(denial) => self.deny(request, &denial).await,
+        }
+    }
+}
+
+impl Identity {
+    async fn is_cell(&self, cell: &CellName) -> Result<bool, Error> {
+        let cells: Api<Cell> = Api::all(self.client.clone());
+        let found = cells
+            .get_metadata_opt(cell.as_str())
+            .await
+            .map_err(Error::Observe)?;
+        Ok(found.is_some_and(|cell| cell.metadata.deletion_timestamp.is_none()))
+    }
+
+    async fn deny(&self, request: &CertificateSigningRequest, denial: &Denial) -> Result<Outcome, Error> {
+        self.write(request, "Denied", denial.reason(), &denial.to_string())
+            .await?;
+        tracing::warn!(request = request.name_any(), reason = denial.reason(), "denied");
+        Ok(Outcome::Converged)
+    }
+
+    async fn write(
+        &self,
+        request: &CertificateSigningRequest,
+        type_: &str,
+        reason: &str,
+        message: &str,
+    ) -> Result<(), Error> {
+        let now = Time(skep_runtime::conditions::to_second(Timestamp::now()));
+        let condition = CertificateSigningRequestCondition {
+            type_: type_.to_owned(),
+            status: "True".to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_update_time: Some(now.clone()),
+            last_transition_time: Some(now),
+        };
+        // The resource version makes the verdict one on exactly the request that was judged.
+        let body = json!({
+            "metadata": {"uid": request.uid(), "resourceVersion": request.resource_version()},
+            "status": {"conditions": [condition]},
+        });
+        let params = PatchParams {
+            field_manager: Some(labels::field_manager(NAME)),
+            ..PatchParams::default()
+        };
+        let requests: Api<CertificateSigningRequest> = Api::all(self.client.clone());
+        let written = requests
+            .patch_approval(&request.name_any(), &params, &Patch::Merge(body))
+            .await;
+        written.map(drop).map_err(Error::Write)
+    }
+}

@@ -1,0 +1,119 @@
+//! The catalog from caches of cells, classes and profiles, and which tenants their changes concern.
+//!
+//! A cell's check-ins come every half minute; they wake only tenants that wait for a cell.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use futures::{Stream, StreamExt, future};
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use skep_api::{Cell, ClusterProfile, SizeClass, TenantCluster};
+use skep_core::reasons;
+use skep_runtime::conditions::is_true;
+use skep_runtime::controller::Guarded;
+use skep_runtime::error::chain;
+
+use super::NAME;
+use crate::validate::Catalog;
+
+/// Caches of what the platform offers.
+#[derive(Clone)]
+pub struct Catalogs {
+    profiles: Store<Guarded<ClusterProfile>>,
+    classes: Store<Guarded<SizeClass>>,
+    cells: Store<Guarded<Cell>>,
+}
+
+impl Catalogs {
+    /// The caches, and a stream that fills them and yields each time one of them changed.
+    pub fn new(client: &Client) -> (Self, impl Stream<Item = ()> + Send + 'static) {
+        let (profiles, profile_changes) = cached(Api::<Guarded<ClusterProfile>>::all(client.clone()));
+        let (classes, class_changes) = cached(Api::<Guarded<SizeClass>>::all(client.clone()));
+        let (cells, cell_changes) = cached(Api::<Guarded<Cell>>::all(client.clone()));
+        let changes = futures::stream::select(
+            futures::stream::select(profile_changes, class_changes),
+            cell_changes,
+        );
+        (
+            Self {
+                profiles,
+                classes,
+                cells,
+            },
+            changes,
+        )
+    }
+
+    /// Whether every cache holds what the API held when its watch began.
+    pub async fn is_filled(&self) -> bool {
+        let (profiles, classes, cells) = tokio::join!(
+            self.profiles.wait_until_ready(),
+            self.classes.wait_until_ready(),
+            self.cells.wait_until_ready()
+        );
+        profiles.is_ok() && classes.is_ok() && cells.is_ok()
+    }
+
+    /// What is on offer now; objects that cannot be read are left out.
+    pub fn current(&self) -> Catalog {
+        let mut cells: Vec<Cell> = readable(&self.cells).collect();
+        cells.sort_by_key(ResourceExt::name_any);
+        Catalog {
+            profiles: readable(&self.profiles)
+                .map(|p| (p.name_any(), p.spec))
+                .collect::<BTreeMap<_, _>>(),
+            classes: readable(&self.classes)
+                .map(|c| (c.name_any(), c.spec))
+                .collect::<BTreeMap<_, _>>(),
+            cells,
+        }
+    }
+}
+
+/// The tenants that a change of the catalog may concern: those without a cell, and those that were refused.
+pub fn concerned(tenants: &Store<Guarded<TenantCluster>>) -> Vec<ObjectRef<TenantCluster>> {
+    readable(tenants)
+        .filter(is_stuck)
+        .map(|tenant| ObjectRef::from_obj(&tenant))
+        .collect()
+}
+
+fn is_stuck(tenant: &TenantCluster) -> bool {
+    let Some(status) = &tenant.status else { return true };
+    status.cell.is_none() || !is_true(&status.conditions, reasons::VALID)
+}
+
+fn readable<K>(store: &Store<Guarded<K>>) -> impl Iterator<Item = K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store
+        .state()
+        .into_iter()
+        .filter_map(|object| object.0.as_ref().ok().cloned())
+}
+
+fn cached<K>(api: Api<Guarded<K>>) -> (Store<Guarded<K>>, impl Stream<Item = ()> + Send + 'static)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash,
+{
+    let (reader, writer) = store();
+    let changes = watcher(api, watcher::Config::default())
+        .modify(|object: &mut Guarded<K>| object.managed_fields_mut().clear())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(|result| {
+            if let Err(error) = &result {
+                let kind = K::kind(&());
+                tracing::warn!(controller = NAME, %kind, error = chain(error), "a watch is started again");
+            }
+            future::ready(result.ok().map(|_| ()))
+        });
+    (reader, changes)
+}
