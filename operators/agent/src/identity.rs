@@ -32,10 +32,10 @@ const VALIDITY_SECONDS: i32 = 86_400;
 /// How long an answer is awaited before a new request is made.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// The longest sleep until renewal: the clock may jump while a machine is suspended.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(500),
-    longest: Duration::from_secs(60),
+    longest: Duration::from_mins(1),
 };
 
 /// Why the agent has no certificate.

@@ -136,7 +136,7 @@ pub async fn run_with(client: Client, hub: Arc<dyn Hub>, settings: Settings) -> 
     for _ in 0..WORKERS {
         let (agent, queue, failures) = (agent.clone(), queue.clone(), failures.clone());
         parts.spawn(part("worker", async move {
-            work::work(&agent, &queue, &failures).await
+            work::work(&agent, &queue, &failures).await;
         }));
     }
     match parts.join_next().await {
@@ -147,7 +147,7 @@ pub async fn run_with(client: Client, hub: Arc<dyn Hub>, settings: Settings) -> 
 }
 
 async fn fill(agent: Arc<Agent>, queue: Arc<Queue>, watches: Watches) {
-    watches.run(&agent.mirror, &queue).await;
+    Box::pin(watches.run(&agent.mirror, &queue)).await;
 }
 
 async fn part(name: &'static str, work: impl Future<Output = ()>) -> &'static str {
