@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::der_parser::asn1_rs::Oid;
+use x509_parser::der_parser::asn1_rs::{Oid, Tag};
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
     OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256,
@@ -76,7 +76,9 @@ impl KeyKind {
 
     fn curve(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, RequestError> {
         let parameters = info.algorithm.parameters.as_ref();
-        let Some(curve) = parameters.and_then(|parameters| parameters.as_oid().ok()) else {
+        // `as_oid` alone takes explicit parameters for an identifier.
+        let named = parameters.filter(|parameters| parameters.tag() == Tag::Oid);
+        let Some(curve) = named.and_then(|parameters| parameters.as_oid().ok()) else {
             return Err(RequestError::WeakKey {
                 key: "ECDSA on a curve without a name".into(),
             });

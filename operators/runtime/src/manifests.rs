@@ -73,8 +73,10 @@ impl Categorised for ManifestError {
 
 /// Reads a stream of YAML documents; empty documents are skipped and lists (`kind: List`) opened.
 pub fn parse(text: &str) -> Result<Vec<DynamicObject>, ManifestError> {
+    // As kubectl reads them: `n`, `y` and `off` are texts.
+    let options = serde_saphyr::options! { strict_booleans: true };
     let documents: Vec<serde_json::Value> =
-        serde_saphyr::from_multiple(text).map_err(|source| ManifestError::Yaml {
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|source| ManifestError::Yaml {
             document: 0,
             source: Box::new(source),
         })?;
