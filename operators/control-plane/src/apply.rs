@@ -63,6 +63,11 @@ impl Version {
     }
 }
 
+/// Kind and name of a child.
+type Key = (String, String);
+
+type Entries = HashMap<Cpid, HashMap<Key, Entry>>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     wanted: [u8; 32],
@@ -72,7 +77,7 @@ struct Entry {
 /// What each child looked like after our last write; empty after a start, so that all is applied once.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: Mutex<HashMap<Cpid, HashMap<(String, String), Entry>>>,
+    entries: Mutex<Entries>,
 }
 
 impl Ledger {
@@ -81,15 +86,15 @@ impl Ledger {
         self.lock().remove(cpid);
     }
 
-    fn is_current(&self, cpid: &Cpid, key: &(String, String), entry: &Entry) -> bool {
+    fn is_current(&self, cpid: &Cpid, key: &Key, entry: &Entry) -> bool {
         self.lock().get(cpid).and_then(|known| known.get(key)) == Some(entry)
     }
 
-    fn record(&self, cpid: &Cpid, key: (String, String), entry: Entry) {
+    fn record(&self, cpid: &Cpid, key: Key, entry: Entry) {
         self.lock().entry(cpid.clone()).or_default().insert(key, entry);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Cpid, HashMap<(String, String), Entry>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
         // Every entry is whole whenever the lock is free, so a poisoned lock is still usable.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

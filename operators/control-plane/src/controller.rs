@@ -28,8 +28,8 @@ use crate::validate::{Tenant, validate};
 
 /// When to look again at what a watch should have told: a safety net.
 const SAFETY_NET: Duration = Duration::from_secs(30);
-/// When to try a tenant's API again that has just become available.
-const BOOTSTRAP_RETRY: Duration = Duration::from_secs(1);
+/// When to try a tenant's API again that has just become available: its Service may lag behind its pod.
+const FIRST_BOOTSTRAP_RETRY: Duration = Duration::from_secs(1);
 /// When to look again at a namespace that is on its way out.
 const DELETION_RETRY: Duration = Duration::from_secs(5);
 
@@ -141,7 +141,7 @@ impl Reconcile<ControlPlane> for Reconciler {
         self.write_status(object, &status).await?;
         written.map_err(Error::Write)?;
         material.map_err(Error::Material)?;
-        Ok(outcome_of(&status, &bootstrapped))
+        Ok(outcome_of(&status, &bootstrapped, now))
     }
 }
 
@@ -226,14 +226,14 @@ fn obstacle_of(tenant: &Tenant, observed: &Observed) -> Option<String> {
     (!is_ours).then(|| format!("namespace {name} belongs to something else"))
 }
 
-fn outcome_of(status: &ControlPlaneStatus, bootstrapped: &Bootstrap) -> Outcome {
+fn outcome_of(status: &ControlPlaneStatus, bootstrapped: &Bootstrap, now: Timestamp) -> Outcome {
     let message = |type_| {
         conditions::find(&status.conditions, type_)
             .map(|found| found.message.clone())
             .unwrap_or_default()
     };
     if let Bootstrap::Failed(why) = bootstrapped {
-        return Outcome::waiting(why.clone(), BOOTSTRAP_RETRY);
+        return Outcome::waiting(why.clone(), bootstrap_retry(status, now));
     }
     if !conditions::is_true(&status.conditions, reasons::READY) {
         return Outcome::waiting(message(reasons::READY), SAFETY_NET);
@@ -242,4 +242,14 @@ fn outcome_of(status: &ControlPlaneStatus, bootstrapped: &Bootstrap) -> Outcome 
         return Outcome::waiting(message(reasons::PROGRESSING), SAFETY_NET);
     }
     Outcome::Converged
+}
+
+/// A quarter of the time that the tenant has refused its bootstrap data for, within a second and the safety net.
+fn bootstrap_retry(status: &ControlPlaneStatus, now: Timestamp) -> Duration {
+    let since = conditions::find(&status.conditions, reasons::BOOTSTRAPPED);
+    let age = since.map_or(0, |found| {
+        found.last_transition_time.0.duration_until(now).as_secs()
+    });
+    let quarter = Duration::from_secs(u64::try_from(age).unwrap_or_default() / 4);
+    quarter.clamp(FIRST_BOOTSTRAP_RETRY, SAFETY_NET)
 }

@@ -109,10 +109,7 @@ fn objection_to(spec: &CertificateRequestSpec) -> Option<String> {
         username,
         groups,
     } = spec;
-    if !username
-        .strip_prefix(USER_PREFIX)
-        .is_some_and(|name| !name.is_empty())
-    {
+    if username.strip_prefix(USER_PREFIX).is_none_or(str::is_empty) {
         return Some(format!("spec.username: must begin with {USER_PREFIX:?}"));
     }
     if groups.iter().any(|group| group.0 != TENANT_ADMINS) {

@@ -1,6 +1,7 @@
 //! kube-apiserver's configuration files: who may come without credentials, what is audited, what is limited.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
@@ -78,7 +79,7 @@ rules:
 - level: Metadata
 ";
 
-/// Builds the ConfigMap `kube-apiserver`.
+/// Builds the `ConfigMap` named `kube-apiserver`.
 pub fn build_config_map(tenant: &Tenant) -> ConfigMap {
     let name = Program::ApiServer.name();
     ConfigMap {
@@ -104,6 +105,13 @@ pub fn build_checksum() -> BTreeMap<String, String> {
         hash.update([0]);
     }
     let digest = hash.finalize();
-    let text = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let text = digest
+        .iter()
+        .take(8)
+        .fold(String::with_capacity(16), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
     [(CHECKSUM.to_owned(), text)].into()
 }

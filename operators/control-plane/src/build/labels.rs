@@ -12,7 +12,7 @@ use crate::validate::Tenant;
 
 /// The value of `app.kubernetes.io/managed-by` on everything that this operator makes (a label's value may
 /// not hold the field manager's slash).
-pub const MANAGED_BY: &str = "skep-control-plane";
+pub const MANAGED_BY: &str = "skep.dev_control-plane";
 
 /// The label selector that finds everything that this operator made.
 pub fn owned_selector() -> String {
@@ -42,7 +42,7 @@ pub fn build_selector(tenant: &Tenant, component: &str) -> LabelSelector {
 /// The labels of a pod.
 pub fn build_pod_labels(tenant: &Tenant, component: &str) -> BTreeMap<String, String> {
     let mut all = build_selector_labels(tenant, component);
-    all.insert(labels::APP_COMPONENT.to_owned(), "control-plane".to_owned());
+    all.insert(labels::APP_COMPONENT.to_owned(), component.to_owned());
     all.insert(labels::APP_PART_OF.to_owned(), "skep".to_owned());
     all.insert(labels::APP_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
     all.insert(VERSION.to_owned(), tenant.version.to_string());

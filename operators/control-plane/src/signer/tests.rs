@@ -51,7 +51,7 @@ fn a_refusal_names_its_field() {
         ("spec.username", |s| s.username = "skep:user:".into()),
         ("spec.username", |s| s.username = "skep:user:a\nb".into()),
         ("spec.groups", |s| {
-            s.groups.push(BoundedGroup("system:masters".into()))
+            s.groups.push(BoundedGroup("system:masters".into()));
         }),
         ("spec.groups", |s| s.groups.push(BoundedGroup("ops".into()))),
         ("spec.ttlSeconds", |s| s.ttl_seconds = 86_401),
@@ -78,7 +78,7 @@ fn a_request_is_answered_once_and_removed_after_ten_minutes() {
     assert!(matches!(decide(&one, now()), Decision::Answer(_)));
     one.status = Some(status_of(&one.spec));
     let later = now() + SignedDuration::from_secs(60);
-    assert_eq!(decide(&one, later), Decision::Answered(Duration::from_secs(540)));
+    assert_eq!(decide(&one, later), Decision::Answered(Duration::from_mins(9)));
     assert_eq!(
         decide(&one, now() + SignedDuration::from_secs(600)),
         Decision::Remove

@@ -1,6 +1,7 @@
 //! A control plane's status from birth to readiness, and that it stays the same when nothing changes.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -59,7 +60,7 @@ fn from_birth_to_readiness() {
     let mut tell = |what: &str, observed: &Observed, bootstrap: Bootstrap| {
         let status = status_at(&object, observed, &bootstrap, "2026-11-21T12:00:01Z");
         assert_eq!(status.conditions[0].type_, "Ready");
-        story += &format!("== {what}\n{}", lines(&status));
+        let _ = write!(story, "== {what}\n{}", lines(&status));
     };
     tell("nothing is there", &Observed::default(), Bootstrap::NotTried);
     let mut observed = with_keys(Observed::default());

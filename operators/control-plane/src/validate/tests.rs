@@ -20,7 +20,7 @@ fn each_mistake_names_its_field() {
         ("spec.region", |c| c.spec.region = "A".into()),
         ("spec.domain", |c| c.spec.domain = "a..b".into()),
         ("spec.network.services", |c| {
-            c.spec.network.services = "198.19.0.0/20".into()
+            c.spec.network.services = "198.19.0.0/20".into();
         }),
         ("spec.tenant.project", |c| c.spec.tenant.project = "a/b".into()),
         ("spec.tenant.name", |c| c.spec.tenant.name = String::new()),
@@ -30,11 +30,11 @@ fn each_mistake_names_its_field() {
         ("spec.etcd.members", |c| c.spec.etcd.members = 2),
         ("spec.etcd.image", |c| c.spec.etcd.image = "a b".into()),
         ("spec.apiServer.image", |c| {
-            c.spec.api_server.image = "a\nb".into()
+            c.spec.api_server.image = "a\nb".into();
         }),
         ("spec.apiServer.replicas", |c| c.spec.api_server.replicas = 10),
         ("spec.scheduler.resources.cpu", |c| {
-            c.spec.scheduler.resources.cpu = "fast".into()
+            c.spec.scheduler.resources.cpu = "fast".into();
         }),
         ("spec.apiServer.arguments[token-auth-file]", |c| {
             c.spec
