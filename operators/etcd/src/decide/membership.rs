@@ -5,7 +5,7 @@
 use skep_api::etcd_cluster::{MemberAction, MemberIntent, MemberRole, VolumePolicy};
 
 use super::{Action, Signal, clear_finished_pod, latch, prepare, trouble, wait};
-use crate::observed::{Member, Membership, Observed, SETTLED, Start, quorum};
+use crate::observed::{Member, Membership, Observed, PodState, SETTLED, Start, quorum};
 
 /// After so many restarts a member that never answers is given up, where the others can do without it.
 const HOPELESS_RESTARTS: i32 = 5;
@@ -20,7 +20,9 @@ pub(super) fn without_quorum(observed: &Observed) -> Action {
         if has_volume && !observed.pods.contains_key(&member.pod) {
             return Action::StartMember { pod: member.pod.clone(), start: Start::Rejoin };
         }
-        let held = observed.pods.get(&member.pod).filter(|pod| pod.is_gated && member.role == MemberRole::Voter);
+        // A learner that has never started must join, and for that it needs the others.
+        let is_safe = |pod: &&PodState| member.role == MemberRole::Voter || pod.start == Some(Start::Rejoin);
+        let held = observed.pods.get(&member.pod).filter(|pod| pod.is_gated).filter(is_safe);
         if let Some(action) = held.and_then(|pod| prepare(&member.pod, pod, &Start::Rejoin)) {
             return action;
         }
