@@ -22,7 +22,10 @@ pub struct Board {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { snapshot: RwLock::default(), changes: broadcast::Sender::new(BACKLOG) }
+        Self {
+            snapshot: RwLock::default(),
+            changes: broadcast::Sender::new(BACKLOG),
+        }
     }
 }
 

@@ -71,7 +71,10 @@ impl Certificates {
     /// # Errors
     /// When the parts do not fit together.
     pub fn server_config(&self) -> Result<rustls::ServerConfig, CertificateError> {
-        let (certificate, key) = (self.server.certificate.as_bytes(), self.server.key.expose().as_bytes());
+        let (certificate, key) = (
+            self.server.certificate.as_bytes(),
+            self.server.key.expose().as_bytes(),
+        );
         tls::server_config(certificate, key, self.authority.as_bytes()).map_err(CertificateError::Serve)
     }
 }
@@ -80,7 +83,11 @@ impl Certificates {
 ///
 /// # Errors
 /// When a Secret cannot be read or written; nothing is then half done that the next call would not mend.
-pub async fn ensure(client: &Client, namespace: &str, now: Timestamp) -> Result<Certificates, CertificateError> {
+pub async fn ensure(
+    client: &Client,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<Certificates, CertificateError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let observed = read(&secrets, AUTHORITY).await?;
     let authority = match observed.as_ref().and_then(|secret| usable_authority(secret, now)) {
@@ -90,7 +97,10 @@ pub async fn ensure(client: &Client, namespace: &str, now: Timestamp) -> Result<
     let [server, client] = leaves(namespace);
     let server = ensure_leaf(&secrets, SERVER, &server, &authority, now).await?;
     ensure_leaf(&secrets, CLIENT, &client, &authority, now).await?;
-    Ok(Certificates { authority: authority.certificate().as_str().to_owned(), server })
+    Ok(Certificates {
+        authority: authority.certificate().as_str().to_owned(),
+        server,
+    })
 }
 
 /// What server and client shall be.
@@ -113,7 +123,10 @@ async fn renew_authority(
     observed: Option<Secret>,
     now: Timestamp,
 ) -> Result<CertificateAuthority, CertificateError> {
-    let wrong = |source| CertificateError::Make { name: AUTHORITY, source };
+    let wrong = |source| CertificateError::Make {
+        name: AUTHORITY,
+        source,
+    };
     let authority = CertificateAuthority::create("skep-gateway", now).map_err(wrong)?;
     let (certificate, key) = (authority.certificate().as_str(), authority.key().expose());
     let made = build_secret(secrets, AUTHORITY, &[(CERTIFICATE, certificate), (KEY, key)]);
@@ -129,11 +142,15 @@ async fn ensure_leaf(
     now: Timestamp,
 ) -> Result<Leaf, CertificateError> {
     let observed = read(secrets, name).await?;
-    let usable = observed.as_ref().and_then(|secret| usable_leaf(secret, request, authority, now));
+    let usable = observed
+        .as_ref()
+        .and_then(|secret| usable_leaf(secret, request, authority, now));
     if let Some(leaf) = usable {
         return Ok(leaf);
     }
-    let leaf = authority.issue(request, now).map_err(|source| CertificateError::Make { name, source })?;
+    let leaf = authority
+        .issue(request, now)
+        .map_err(|source| CertificateError::Make { name, source })?;
     let parts = [
         (CERTIFICATE, leaf.certificate.as_str()),
         (KEY, leaf.key.expose()),
@@ -157,8 +174,10 @@ fn usable_leaf(
 }
 
 fn build_secret(secrets: &Api<Secret>, name: &str, parts: &[(&str, &str)]) -> Secret {
-    let data: BTreeMap<String, ByteString> =
-        parts.iter().map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec()))).collect();
+    let data: BTreeMap<String, ByteString> = parts
+        .iter()
+        .map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec())))
+        .collect();
     let labels = [
         (labels::APP_NAME, "skep-gateway"),
         (labels::APP_COMPONENT, "gateway"),
@@ -169,7 +188,11 @@ fn build_secret(secrets: &Api<Secret>, name: &str, parts: &[(&str, &str)]) -> Se
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: secrets.namespace().map(str::to_owned),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            labels: Some(
+                labels
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..ObjectMeta::default()
         },
         type_: Some("kubernetes.io/tls".to_owned()),
@@ -179,7 +202,10 @@ fn build_secret(secrets: &Api<Secret>, name: &str, parts: &[(&str, &str)]) -> Se
 }
 
 async fn read(secrets: &Api<Secret>, name: &'static str) -> Result<Option<Secret>, CertificateError> {
-    secrets.get_opt(name).await.map_err(|source| api_error("read", name, source))
+    secrets
+        .get_opt(name)
+        .await
+        .map_err(|source| api_error("read", name, source))
 }
 
 /// Creates, or replaces exactly what was observed.
@@ -189,9 +215,15 @@ async fn write(
     mut made: Secret,
     observed: Option<Secret>,
 ) -> Result<(), CertificateError> {
-    let params = PostParams { field_manager: Some(labels::field_manager(CONTROLLER)), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(labels::field_manager(CONTROLLER)),
+        ..PostParams::default()
+    };
     match observed {
-        None => secrets.create(&params, &made).await.map_err(|source| api_error("create", name, source))?,
+        None => secrets
+            .create(&params, &made)
+            .await
+            .map_err(|source| api_error("create", name, source))?,
         Some(before) => {
             made.metadata.resource_version = before.metadata.resource_version;
             let replaced = secrets.replace(name, &params, &made).await;
@@ -202,7 +234,11 @@ async fn write(
 }
 
 fn api_error(verb: &'static str, name: &'static str, source: kube::Error) -> CertificateError {
-    CertificateError::Api { verb, name, source: Box::new(source) }
+    CertificateError::Api {
+        verb,
+        name,
+        source: Box::new(source),
+    }
 }
 
 fn text(secret: &Secret, key: &str) -> Option<String> {

@@ -13,8 +13,13 @@ fn later(days: i64) -> Timestamp {
 }
 
 fn secret(parts: &[(&str, &str)]) -> Secret {
-    let data = parts.iter().map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec())));
-    Secret { data: Some(data.collect()), ..Secret::default() }
+    let data = parts
+        .iter()
+        .map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec())));
+    Secret {
+        data: Some(data.collect()),
+        ..Secret::default()
+    }
 }
 
 fn authority() -> CertificateAuthority {
@@ -22,7 +27,10 @@ fn authority() -> CertificateAuthority {
 }
 
 fn authority_secret(authority: &CertificateAuthority) -> Secret {
-    secret(&[(CERTIFICATE, authority.certificate().as_str()), (KEY, authority.key().expose())])
+    secret(&[
+        (CERTIFICATE, authority.certificate().as_str()),
+        (KEY, authority.key().expose()),
+    ])
 }
 
 fn leaf_secret(leaf: &Leaf, authority: &CertificateAuthority) -> Secret {
@@ -40,7 +48,10 @@ fn an_authority_is_kept_until_two_thirds_of_its_life_and_never_when_broken() {
     assert!(usable_authority(&stored, now()).is_some());
     assert!(usable_authority(&stored, later(6 * 365)).is_some());
     assert!(usable_authority(&stored, later(7 * 365)).is_none());
-    let mixed = secret(&[(CERTIFICATE, known.certificate().as_str()), (KEY, authority().key().expose())]);
+    let mixed = secret(&[
+        (CERTIFICATE, known.certificate().as_str()),
+        (KEY, authority().key().expose()),
+    ]);
     assert!(usable_authority(&mixed, now()).is_none());
     assert!(usable_authority(&Secret::default(), now()).is_none());
 }
@@ -72,6 +83,9 @@ fn a_made_leaf_serves() {
     let known = authority();
     let [server, _] = leaves(NAMESPACE);
     let server = known.issue(&server, now()).unwrap();
-    let certificates = Certificates { authority: known.certificate().as_str().to_owned(), server };
+    let certificates = Certificates {
+        authority: known.certificate().as_str().to_owned(),
+        server,
+    };
     assert_eq!(certificates.server_config().unwrap().alpn_protocols, [b"h2"]);
 }

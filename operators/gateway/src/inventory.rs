@@ -23,7 +23,11 @@ struct Table<K, V> {
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { live: BTreeMap::new(), listed: BTreeMap::new(), is_complete: false }
+        Self {
+            live: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            is_complete: false,
+        }
     }
 }
 
@@ -44,7 +48,9 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
         let before = std::mem::replace(&mut self.live, std::mem::take(&mut self.listed));
         self.is_complete = true;
         let keys = before.keys().chain(self.live.keys());
-        keys.filter(|key| before.get(key) != self.live.get(key)).cloned().collect()
+        keys.filter(|key| before.get(key) != self.live.get(key))
+            .cloned()
+            .collect()
     }
 
     fn set(&mut self, key: K, value: Option<V>) -> BTreeSet<K> {
@@ -77,15 +83,25 @@ impl Inventory {
         let event = map(event, |object| {
             // One that cannot be read keeps its name, so that it is known to be there without a route.
             let name = object.name_any().parse::<Cpid>().ok()?;
-            let readable = object.0.ok().filter(|known| known.metadata.deletion_timestamp.is_none());
-            Some((name, readable.and_then(|known| host_names(&known).ok()).map(|(_, hosts)| hosts)))
+            let readable = object
+                .0
+                .ok()
+                .filter(|known| known.metadata.deletion_timestamp.is_none());
+            Some((
+                name,
+                readable
+                    .and_then(|known| host_names(&known).ok())
+                    .map(|(_, hosts)| hosts),
+            ))
         });
         event.map(|event| self.hosts.take(event)).unwrap_or_default()
     }
 
     /// Takes in an event of an endpoint slice; returns whose routes may have changed.
     pub fn endpoint_slice(&mut self, event: Event<EndpointSlice>) -> BTreeSet<Cpid> {
-        let event = map(event, |slice| Some(((owner(&slice)?, slice.name_any()), Some(backends(&slice)))));
+        let event = map(event, |slice| {
+            Some(((owner(&slice)?, slice.name_any()), Some(backends(&slice))))
+        });
         let keys = event.map(|event| self.backends.take(event)).unwrap_or_default();
         keys.into_iter().map(|(cpid, _)| cpid).collect()
     }
@@ -94,13 +110,23 @@ impl Inventory {
     pub fn route(&self, cpid: &Cpid) -> Option<Route> {
         let hosts = self.hosts.live.get(cpid)?.clone();
         let slices = self.backends.live.range((cpid.clone(), String::new())..);
-        let own = slices.take_while(|((of, _), _)| of == cpid).map(|(_, backends)| backends.clone());
-        Some(Route { cpid: cpid.clone(), hosts, backends: own.collect() })
+        let own = slices
+            .take_while(|((of, _), _)| of == cpid)
+            .map(|(_, backends)| backends.clone());
+        Some(Route {
+            cpid: cpid.clone(),
+            hosts,
+            backends: own.collect(),
+        })
     }
 
     /// Every route.
     pub fn routes(&self) -> Vec<Route> {
-        self.hosts.live.keys().filter_map(|cpid| self.route(cpid)).collect()
+        self.hosts
+            .live
+            .keys()
+            .filter_map(|cpid| self.route(cpid))
+            .collect()
     }
 }
 
@@ -184,7 +210,10 @@ mod tests {
         inventory.control_plane(Event::Init);
         inventory.control_plane(Event::InitApply(guarded(control_plane(1, false))));
         assert_eq!(inventory.routes().len(), 2, "the listing has not ended");
-        assert_eq!(inventory.control_plane(Event::InitDone), [CPIDS[0].parse().unwrap()].into());
+        assert_eq!(
+            inventory.control_plane(Event::InitDone),
+            [CPIDS[0].parse().unwrap()].into()
+        );
         assert_eq!(inventory.routes().len(), 1);
     }
 
@@ -214,7 +243,8 @@ mod tests {
         prop_oneof![
             (index.clone(), any::<bool>()).prop_map(|(index, gone)| Step::Plane(index, gone)),
             index.clone().prop_map(Step::NoPlane),
-            (index.clone(), 0u8..2, 1u8..4).prop_map(|(index, number, host)| Step::Slice(index, number, host)),
+            (index.clone(), 0u8..2, 1u8..4)
+                .prop_map(|(index, number, host)| Step::Slice(index, number, host)),
             (index, 0u8..2).prop_map(|(index, number)| Step::NoSlice(index, number)),
         ]
     }

@@ -12,12 +12,18 @@ pub static ANSWERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// Streams that are open.
 pub static STREAMS: LazyLock<IntGauge> = LazyLock::new(|| {
-    registered(IntGauge::new("skep_gateway_xds_streams", "Streams of Envoys that are open"))
+    registered(IntGauge::new(
+        "skep_gateway_xds_streams",
+        "Streams of Envoys that are open",
+    ))
 });
 
 /// Control planes that have a route.
 pub static ROUTES: LazyLock<IntGauge> = LazyLock::new(|| {
-    registered(IntGauge::new("skep_gateway_routes", "Control planes that have a route"))
+    registered(IntGauge::new(
+        "skep_gateway_routes",
+        "Control planes that have a route",
+    ))
 });
 
 /// Connections whose TLS handshake failed.

@@ -76,7 +76,9 @@ fn surviving<T>(
     events: impl Stream<Item = Result<Event<T>, watcher::Error>>,
 ) -> impl Stream<Item = Event<T>> {
     let noted = events.inspect_err(move |error| {
-        skep_runtime::metrics::WATCH_ERRORS.with_label_values(&[CONTROLLER, kind]).inc();
+        skep_runtime::metrics::WATCH_ERRORS
+            .with_label_values(&[CONTROLLER, kind])
+            .inc();
         tracing::warn!(kind, error = chain(error), "a watch failed and is started again");
     });
     noted.filter_map(|event| std::future::ready(event.ok()))

@@ -88,7 +88,13 @@ impl Resource {
     fn new(kind: Kind, message: &impl Message) -> Arc<Self> {
         let value = message.encode_to_vec();
         let version = hex::encode(&Sha256::digest(&value)[..8]);
-        Arc::new(Self { version, body: Any { type_url: kind.type_url().to_owned(), value } })
+        Arc::new(Self {
+            version,
+            body: Any {
+                type_url: kind.type_url().to_owned(),
+                value,
+            },
+        })
     }
 }
 
@@ -97,8 +103,16 @@ pub fn build_resources(route: &Route) -> Vec<(Kind, String, Arc<Resource>)> {
     let of_host = |host: &str| {
         let endpoints = build_endpoints(host, route.backends.published().iter().copied());
         [
-            (Kind::Cluster, host.to_owned(), Resource::new(Kind::Cluster, &build_cluster(host))),
-            (Kind::Endpoints, host.to_owned(), Resource::new(Kind::Endpoints, &endpoints)),
+            (
+                Kind::Cluster,
+                host.to_owned(),
+                Resource::new(Kind::Cluster, &build_cluster(host)),
+            ),
+            (
+                Kind::Endpoints,
+                host.to_owned(),
+                Resource::new(Kind::Endpoints, &endpoints),
+            ),
         ]
     };
     route.hosts.iter().flat_map(of_host).collect()
@@ -160,10 +174,17 @@ fn build_outlier_detection() -> OutlierDetection {
 
 fn build_endpoints(host: &str, addresses: impl Iterator<Item = SocketAddr>) -> ClusterLoadAssignment {
     let lb_endpoints: Vec<LbEndpoint> = addresses.map(build_endpoint).collect();
-    let locality = LocalityLbEndpoints { lb_endpoints, ..LocalityLbEndpoints::default() };
+    let locality = LocalityLbEndpoints {
+        lb_endpoints,
+        ..LocalityLbEndpoints::default()
+    };
     ClusterLoadAssignment {
         cluster_name: host.to_owned(),
-        endpoints: if locality.lb_endpoints.is_empty() { Vec::new() } else { vec![locality] },
+        endpoints: if locality.lb_endpoints.is_empty() {
+            Vec::new()
+        } else {
+            vec![locality]
+        },
         ..ClusterLoadAssignment::default()
     }
 }
@@ -174,9 +195,17 @@ fn build_endpoint(address: SocketAddr) -> LbEndpoint {
         port_specifier: Some(PortSpecifier::PortValue(u32::from(address.port()))),
         ..SocketAddress::default()
     };
-    let address = Address { address: Some(address::Address::SocketAddress(socket)) };
-    let endpoint = Endpoint { address: Some(address), ..Endpoint::default() };
-    LbEndpoint { host_identifier: Some(HostIdentifier::Endpoint(endpoint)), ..LbEndpoint::default() }
+    let address = Address {
+        address: Some(address::Address::SocketAddress(socket)),
+    };
+    let endpoint = Endpoint {
+        address: Some(address),
+        ..Endpoint::default()
+    };
+    LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
+        ..LbEndpoint::default()
+    }
 }
 
 fn aggregated() -> ConfigSource {
@@ -203,11 +232,22 @@ mod tests {
     #[test]
     fn a_host_name_has_a_cluster_and_endpoints_of_its_own() {
         let built = build_resources(&route("cabcdefghi", &["10.0.0.1:6443"]));
-        let names: Vec<_> = built.iter().map(|(kind, name, _)| (*kind, name.as_str())).collect();
-        let (api, node) = ("api.cabcdefghi.local.skep.internal", "node.cabcdefghi.local.skep.internal");
+        let names: Vec<_> = built
+            .iter()
+            .map(|(kind, name, _)| (*kind, name.as_str()))
+            .collect();
+        let (api, node) = (
+            "api.cabcdefghi.local.skep.internal",
+            "node.cabcdefghi.local.skep.internal",
+        );
         assert_eq!(
             names,
-            [(Kind::Cluster, api), (Kind::Endpoints, api), (Kind::Cluster, node), (Kind::Endpoints, node)]
+            [
+                (Kind::Cluster, api),
+                (Kind::Endpoints, api),
+                (Kind::Cluster, node),
+                (Kind::Endpoints, node)
+            ]
         );
     }
 

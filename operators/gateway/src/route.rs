@@ -59,7 +59,11 @@ pub struct Backends {
 impl Backends {
     /// The addresses to publish: the ready ones; without any, those that end but still serve.
     pub fn published(&self) -> &BTreeSet<SocketAddr> {
-        if self.ready.is_empty() { &self.ending } else { &self.ready }
+        if self.ready.is_empty() {
+            &self.ending
+        } else {
+            &self.ready
+        }
     }
 
     /// Whether an apiserver is ready.
@@ -100,7 +104,11 @@ pub fn host_names(control_plane: &ControlPlane) -> Result<(Cpid, HostNames), Rou
     let wrong = |field| move |source| RouteError::HostName { field, source };
     let region = control_plane.spec.region.parse().map_err(wrong("region"))?;
     let domain = control_plane.spec.domain.parse().map_err(wrong("domain"))?;
-    let Endpoint { api, node, konnectivity: _ } = Endpoint::new(&cpid, &region, &domain);
+    let Endpoint {
+        api,
+        node,
+        konnectivity: _,
+    } = Endpoint::new(&cpid, &region, &domain);
     Ok((cpid, HostNames { api, node }))
 }
 
@@ -115,11 +123,19 @@ pub fn owner(slice: &EndpointSlice) -> Option<Cpid> {
 pub fn backends(slice: &EndpointSlice) -> Backends {
     let port = slice.ports.iter().flatten().find_map(|port| port.port);
     let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(API_PORT);
-    slice.endpoints.iter().flatten().map(|endpoint| endpoint_backends(endpoint, port)).collect()
+    slice
+        .endpoints
+        .iter()
+        .flatten()
+        .map(|endpoint| endpoint_backends(endpoint, port))
+        .collect()
 }
 
 fn endpoint_backends(endpoint: &SliceEndpoint, port: u16) -> Backends {
-    let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
+    let addresses = endpoint
+        .addresses
+        .iter()
+        .filter_map(|address| address.parse::<IpAddr>().ok());
     let addresses: BTreeSet<SocketAddr> = addresses.map(|ip| SocketAddr::new(ip, port)).collect();
     let conditions = endpoint.conditions.clone().unwrap_or_default();
     // The API's rule: an unset `ready` or `serving` means yes.
@@ -127,8 +143,14 @@ fn endpoint_backends(endpoint: &SliceEndpoint, port: u16) -> Backends {
     let is_ending = conditions.terminating.unwrap_or(false);
     let serving = conditions.serving.unwrap_or(ready);
     match (ready, is_ending && serving) {
-        (true, _) => Backends { ready: addresses, ending: BTreeSet::new() },
-        (false, true) => Backends { ready: BTreeSet::new(), ending: addresses },
+        (true, _) => Backends {
+            ready: addresses,
+            ending: BTreeSet::new(),
+        },
+        (false, true) => Backends {
+            ready: BTreeSet::new(),
+            ending: addresses,
+        },
         (false, false) => Backends::default(),
     }
 }
@@ -144,12 +166,18 @@ pub fn routes<'a>(
             by_owner.entry(cpid).or_default().push(backends(slice));
         }
     }
-    let living = control_planes.into_iter().filter(|known| known.metadata.deletion_timestamp.is_none());
+    let living = control_planes
+        .into_iter()
+        .filter(|known| known.metadata.deletion_timestamp.is_none());
     let named = living.filter_map(|known| host_names(known).ok());
     named
         .map(|(cpid, hosts)| {
             let backends = by_owner.remove(&cpid).into_iter().flatten().collect();
-            Route { cpid, hosts, backends }
+            Route {
+                cpid,
+                hosts,
+                backends,
+            }
         })
         .collect()
 }

@@ -76,12 +76,24 @@ pub enum Error {
 /// # Errors
 /// When it cannot listen or serve; everything else is retried.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
-    let Settings { listen, namespace, runtime } = settings;
+    let Settings {
+        listen,
+        namespace,
+        runtime,
+    } = settings;
     let board = Arc::new(Board::default());
     let (complete, mut is_complete) = watch::channel(false);
     let (touched, changes) = mpsc::unbounded_channel();
-    let publisher = Publisher { board: board.clone(), complete, touched };
-    let watching = tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch_routes(client.clone(), publisher)));
+    let publisher = Publisher {
+        board: board.clone(),
+        complete,
+        touched,
+    };
+    let watching = tokio::spawn(
+        shutdown
+            .clone()
+            .run_until_cancelled_owned(watch_routes(client.clone(), publisher)),
+    );
 
     // An Envoy must never be told of a world that is not known yet: it would drop every route.
     let starting = async {
@@ -90,17 +102,30 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         let _ = is_complete.wait_for(|complete| *complete).await;
         first
     };
-    let Some(first) = shutdown.run_until_cancelled(starting).await else { return Ok(()) };
+    let Some(first) = shutdown.run_until_cancelled(starting).await else {
+        return Ok(());
+    };
     let config = first.server_config().map_err(Error::Certificate)?;
     let (renewed, tls) = watch::channel(Arc::new(config));
-    let source = |source| Error::Listen { address: listen, source };
+    let source = |source| Error::Listen {
+        address: listen,
+        source,
+    };
     let listener = TcpListener::bind(listen).await.map_err(source)?;
     tracing::info!(address = %listen, "the xDS server listens");
 
     let renewing = keep_certificates(client.clone(), namespace, first, renewed);
     let renewing = tokio::spawn(shutdown.clone().run_until_cancelled_owned(renewing));
-    let writing = tokio::spawn(write_statuses(client, board.clone(), changes, runtime, shutdown.clone()));
-    let served = server::serve(listener, tls, board, shutdown.clone()).await.map_err(Error::Serve);
+    let writing = tokio::spawn(write_statuses(
+        client,
+        board.clone(),
+        changes,
+        runtime,
+        shutdown.clone(),
+    ));
+    let served = server::serve(listener, tls, board, shutdown.clone())
+        .await
+        .map_err(Error::Serve);
     // When serving failed the others end too.
     if served.is_err() {
         watching.abort();

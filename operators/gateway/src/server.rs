@@ -1,7 +1,7 @@
 //! The xDS server, incremental, over mutual TLS: clusters on demand on one stream, endpoints on another.
 //!
-//! Clusters have a stream of their own because an Envoy 1.40 that asks for them on an aggregated stream asks
-//! only once for a name: later connections to a name that was nobody's would wait for a time limit. It reads the board and nothing else; that it is down costs no connection, only changes.
+//! It reads the board and nothing else; that it is down costs no connection, only changes. Envoys ask for
+//! clusters on a stream of their own, and not once more for a name that was nobody's: they follow it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,7 +48,10 @@ pub async fn serve(
     board: Arc<Board>,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let discovery = Arc::new(Discovery { board, shutdown: shutdown.clone() });
+    let discovery = Arc::new(Discovery {
+        board,
+        shutdown: shutdown.clone(),
+    });
     let aggregated = AggregatedDiscoveryServiceServer::from_arc(discovery.clone());
     let clusters = ClusterDiscoveryServiceServer::from_arc(discovery);
     let connections = tls::accept(listener, tls, shutdown.clone());
@@ -72,7 +75,9 @@ impl Discovery {
         let (board, shutdown) = (self.board.clone(), self.shutdown.clone());
         tokio::spawn(async move {
             metrics::STREAMS.inc();
-            shutdown.run_until_cancelled(drive(requests, &board, &sender)).await;
+            shutdown
+                .run_until_cancelled(drive(requests, &board, &sender))
+                .await;
             metrics::STREAMS.dec();
         });
         Box::pin(ReceiverStream::new(receiver))

@@ -48,11 +48,17 @@ impl Session {
             self.node.clone_from(&node.id);
         }
         let Some(kind) = Kind::from_type_url(&request.type_url) else {
-            tracing::warn!(node = self.node, type_url = request.type_url, "an Envoy asks for what there is not");
+            tracing::warn!(
+                node = self.node,
+                type_url = request.type_url,
+                "an Envoy asks for what there is not"
+            );
             return Vec::new();
         };
         self.note_answer(kind, &request);
-        let Some(subscription) = self.subscriptions.get_mut(&kind) else { return Vec::new() };
+        let Some(subscription) = self.subscriptions.get_mut(&kind) else {
+            return Vec::new();
+        };
         let interest = Interest {
             subscribe: request.resource_names_subscribe,
             unsubscribe: request.resource_names_unsubscribe,
@@ -68,7 +74,10 @@ impl Session {
             .subscriptions
             .iter_mut()
             .map(|(kind, subscription)| {
-                let names = changes.iter().filter(|(of, _)| of == kind).map(|(_, name)| name.as_str());
+                let names = changes
+                    .iter()
+                    .filter(|(of, _)| of == kind)
+                    .map(|(_, name)| name.as_str());
                 (*kind, subscription.changed(names, snapshot))
             })
             .collect();
@@ -77,8 +86,11 @@ impl Session {
 
     /// What to send after an unknown number of changes.
     pub fn compared(&mut self, snapshot: &Snapshot) -> Vec<DeltaDiscoveryResponse> {
-        let deltas: Vec<(Kind, Delta)> =
-            self.subscriptions.iter_mut().map(|(kind, known)| (*kind, known.compared(snapshot))).collect();
+        let deltas: Vec<(Kind, Delta)> = self
+            .subscriptions
+            .iter_mut()
+            .map(|(kind, known)| (*kind, known.compared(snapshot)))
+            .collect();
         self.respond(deltas)
     }
 
@@ -102,11 +114,17 @@ impl Session {
     }
 
     fn respond(&mut self, deltas: impl IntoIterator<Item = (Kind, Delta)>) -> Vec<DeltaDiscoveryResponse> {
-        deltas.into_iter().flat_map(|(kind, delta)| self.pages(kind, delta)).collect()
+        deltas
+            .into_iter()
+            .flat_map(|(kind, delta)| self.pages(kind, delta))
+            .collect()
     }
 
     fn pages(&mut self, kind: Kind, delta: Delta) -> Vec<DeltaDiscoveryResponse> {
-        let Delta { resources, mut removed } = delta;
+        let Delta {
+            resources,
+            mut removed,
+        } = delta;
         let wire = |(name, resource): (String, std::sync::Arc<crate::resources::Resource>)| WireResource {
             name,
             version: resource.version.clone(),
@@ -151,12 +169,28 @@ mod tests {
         let snapshot = Snapshot::of([route("cabcdefghi", &["10.0.0.1:6443"])]);
         let mut session = Session::default();
         let first = session.request(request(Kind::Cluster, &[HOST]), &snapshot);
-        assert_eq!((first.len(), first[0].resources.len(), first[0].nonce.as_str()), (1, 1, "1"));
-        let ack = DeltaDiscoveryRequest { response_nonce: "1".into(), ..request(Kind::Cluster, &[]) };
+        assert_eq!(
+            (first.len(), first[0].resources.len(), first[0].nonce.as_str()),
+            (1, 1, "1")
+        );
+        let ack = DeltaDiscoveryRequest {
+            response_nonce: "1".into(),
+            ..request(Kind::Cluster, &[])
+        };
         assert!(session.request(ack.clone(), &snapshot).is_empty());
-        let error = Status { code: 13, message: "no".into(), details: Vec::new() };
-        let nack = DeltaDiscoveryRequest { error_detail: Some(error), ..ack };
-        assert!(session.request(nack, &snapshot).is_empty(), "the same again would be refused again");
+        let error = Status {
+            code: 13,
+            message: "no".into(),
+            details: Vec::new(),
+        };
+        let nack = DeltaDiscoveryRequest {
+            error_detail: Some(error),
+            ..ack
+        };
+        assert!(
+            session.request(nack, &snapshot).is_empty(),
+            "the same again would be refused again"
+        );
     }
 
     #[test]
@@ -188,7 +222,10 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_ignored() {
-        let asks = DeltaDiscoveryRequest { type_url: "type.googleapis.com/x".into(), ..Default::default() };
+        let asks = DeltaDiscoveryRequest {
+            type_url: "type.googleapis.com/x".into(),
+            ..Default::default()
+        };
         assert!(Session::default().request(asks, &Snapshot::default()).is_empty());
     }
 }

@@ -36,7 +36,10 @@ impl Snapshot {
             return Changes::new();
         }
         let built = build_resources(&route);
-        let names: BTreeSet<(Kind, String)> = built.iter().map(|(kind, name, _)| (*kind, name.clone())).collect();
+        let names: BTreeSet<(Kind, String)> = built
+            .iter()
+            .map(|(kind, name, _)| (*kind, name.clone()))
+            .collect();
         let mut changes = self.forget(&route.cpid, &names);
         for (kind, name, resource) in built {
             let before = self.resources.insert((kind, name.clone()), resource.clone());
@@ -58,7 +61,12 @@ impl Snapshot {
     /// Puts exactly these routes in place of all, and says what changed.
     pub fn replace(&mut self, routes: Vec<Route>) -> Changes {
         let named: BTreeSet<&Cpid> = routes.iter().map(|route| &route.cpid).collect();
-        let gone: Vec<Cpid> = self.routes.keys().filter(|cpid| !named.contains(cpid)).cloned().collect();
+        let gone: Vec<Cpid> = self
+            .routes
+            .keys()
+            .filter(|cpid| !named.contains(cpid))
+            .cloned()
+            .collect();
         let mut changes: Changes = gone.iter().flat_map(|cpid| self.remove(cpid)).collect();
         for route in routes {
             changes.extend(self.put(route));
@@ -73,7 +81,10 @@ impl Snapshot {
 
     /// The names of all resources of a kind.
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
-        let of_kind = self.resources.range((kind, String::new())..).take_while(move |((k, _), _)| *k == kind);
+        let of_kind = self
+            .resources
+            .range((kind, String::new())..)
+            .take_while(move |((k, _), _)| *k == kind);
         of_kind.map(|((_, name), _)| name.as_str())
     }
 
@@ -99,9 +110,15 @@ impl Snapshot {
 
     /// Drops the resources of a control plane, save those that are to stay.
     fn forget(&mut self, cpid: &Cpid, stay: &BTreeSet<(Kind, String)>) -> Changes {
-        let Some(route) = self.routes.get(cpid) else { return Changes::new() };
+        let Some(route) = self.routes.get(cpid) else {
+            return Changes::new();
+        };
         let of_host = |host: &str| Kind::ALL.map(|kind| (kind, host.to_owned()));
-        let keys = route.hosts.iter().flat_map(of_host).filter(|key| !stay.contains(key));
+        let keys = route
+            .hosts
+            .iter()
+            .flat_map(of_host)
+            .filter(|key| !stay.contains(key));
         let keys: Changes = keys.collect();
         for key in &keys {
             self.resources.remove(key);
@@ -120,7 +137,14 @@ pub(crate) mod tests {
     pub(crate) fn route(cpid: &str, addresses: &[&str]) -> Route {
         let backends: Backends = addresses.iter().map(|address| backend(address)).collect();
         let host = |role: &str| format!("{role}.{cpid}.local.skep.internal");
-        Route { cpid: cpid.parse().unwrap(), hosts: HostNames { api: host("api"), node: host("node") }, backends }
+        Route {
+            cpid: cpid.parse().unwrap(),
+            hosts: HostNames {
+                api: host("api"),
+                node: host("node"),
+            },
+            backends,
+        }
     }
 
     fn backend(address: &str) -> Backends {

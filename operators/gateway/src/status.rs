@@ -24,7 +24,11 @@ pub struct RouteStatus {
 
 /// What to say of a control plane whose apiserver is published, or not.
 pub fn build_status(observed: &ControlPlane, host: &str, is_routed: bool, now: Timestamp) -> RouteStatus {
-    let known = observed.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let known = observed
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     let (reason, message) = if is_routed {
         (reasons::AS_DESIRED, format!("{host} leads to a ready apiserver"))
     } else {
@@ -32,7 +36,11 @@ pub fn build_status(observed: &ControlPlane, host: &str, is_routed: bool, now: T
     };
     let status = ConditionStatus::from_bool(is_routed);
     let conditions = Conditions::new(known, observed.metadata.generation, now);
-    RouteStatus { conditions: conditions.set(reasons::ROUTE_READY, status, reason, message).build() }
+    RouteStatus {
+        conditions: conditions
+            .set(reasons::ROUTE_READY, status, reason, message)
+            .build(),
+    }
 }
 
 /// Writes the condition when it changed.

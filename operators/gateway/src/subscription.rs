@@ -63,15 +63,28 @@ enum Answer {
 impl Subscription {
     /// No interest yet.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, is_fresh: true, wildcard: false, held: BTreeMap::new(), absent: 0 }
+        Self {
+            kind,
+            is_fresh: true,
+            wildcard: false,
+            held: BTreeMap::new(),
+            absent: 0,
+        }
     }
 
     /// Takes a request in and answers it.
     pub fn request(&mut self, interest: Interest, snapshot: &Snapshot) -> Delta {
-        let Interest { subscribe, unsubscribe, versions } = interest;
+        let Interest {
+            subscribe,
+            unsubscribe,
+            versions,
+        } = interest;
         let is_first = std::mem::replace(&mut self.is_fresh, false);
         if is_first {
-            self.held = versions.into_iter().map(|(name, version)| (name, Some(version))).collect();
+            self.held = versions
+                .into_iter()
+                .map(|(name, version)| (name, Some(version)))
+                .collect();
         }
         let was_wildcard = self.wildcard;
         self.wildcard |= (is_first && subscribe.is_empty()) || subscribe.iter().any(|name| name == WILDCARD);
@@ -85,7 +98,11 @@ impl Subscription {
         for name in subscribe.iter().filter(|name| *name != WILDCARD) {
             // In a stream's first request the client lists all that it follows, and needs no copy of what
             // it holds already. Later it names only what it wants to be told.
-            let answer = if is_first { Answer::WhenChanged } else { Answer::Always };
+            let answer = if is_first {
+                Answer::WhenChanged
+            } else {
+                Answer::Always
+            };
             self.follow(name, answer, snapshot, &mut delta);
         }
         if self.wildcard && !was_wildcard {
@@ -132,7 +149,12 @@ impl Subscription {
             }
             return;
         }
-        self.tell(name, if is_absent { Answer::Always } else { answer }, snapshot, delta);
+        self.tell(
+            name,
+            if is_absent { Answer::Always } else { answer },
+            snapshot,
+            delta,
+        );
     }
 
     fn tell(&mut self, name: &str, answer: Answer, snapshot: &Snapshot, delta: &mut Delta) {
@@ -155,7 +177,9 @@ impl Subscription {
     }
 
     fn note_absent(&mut self, name: &str) {
-        let Entry::Occupied(mut entry) = self.held.entry(name.to_owned()) else { return };
+        let Entry::Occupied(mut entry) = self.held.entry(name.to_owned()) else {
+            return;
+        };
         let was_held = entry.get().is_some();
         if self.wildcard || (was_held && self.absent >= MOST_ABSENT) {
             if !was_held {

@@ -12,11 +12,17 @@ fn snapshot(cpids: &[(&str, &[&str])]) -> Snapshot {
 }
 
 fn names(names: &[&str]) -> Interest {
-    Interest { subscribe: names.iter().map(|name| (*name).to_owned()).collect(), ..Interest::default() }
+    Interest {
+        subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Interest::default()
+    }
 }
 
 fn told(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
-    (delta.resources.keys().map(String::as_str).collect(), delta.removed.iter().map(String::as_str).collect())
+    (
+        delta.resources.keys().map(String::as_str).collect(),
+        delta.removed.iter().map(String::as_str).collect(),
+    )
 }
 
 #[test]
@@ -48,14 +54,20 @@ fn who_asks_again_is_told_again() {
 fn a_resource_that_goes_is_removed_once() {
     let mut clusters = Subscription::new(Kind::Cluster);
     clusters.request(names(&[A]), &snapshot(&[("caaaaaaaaa", &[])]));
-    assert_eq!(told(&clusters.changed([A], &Snapshot::default())), (vec![], vec![A]));
+    assert_eq!(
+        told(&clusters.changed([A], &Snapshot::default())),
+        (vec![], vec![A])
+    );
     assert!(clusters.changed([A], &Snapshot::default()).is_empty());
     assert!(clusters.compared(&Snapshot::default()).is_empty());
 }
 
 #[test]
 fn a_new_stream_is_told_only_what_changed_meanwhile() {
-    let now = snapshot(&[("caaaaaaaaa", &["10.0.0.1:6443"]), ("cbbbbbbbbb", &["10.0.0.2:6443"])]);
+    let now = snapshot(&[
+        ("caaaaaaaaa", &["10.0.0.1:6443"]),
+        ("cbbbbbbbbb", &["10.0.0.2:6443"]),
+    ]);
     let version = now.get(Kind::Endpoints, A).unwrap().version.clone();
     let gone = "api.ccccccccc2.local.skep.internal";
     let interest = Interest {
@@ -77,7 +89,10 @@ fn a_wildcard_follows_everything_until_it_ends() {
     assert_eq!(told(&clusters.changed([A, B], &two)), (vec![B], vec![]));
     assert_eq!(clusters.compared(&Snapshot::default()).removed.len(), 3);
     assert!(clusters.is_empty());
-    let end = Interest { unsubscribe: vec![WILDCARD.to_owned()], ..Interest::default() };
+    let end = Interest {
+        unsubscribe: vec![WILDCARD.to_owned()],
+        ..Interest::default()
+    };
     assert!(clusters.request(end, &two).is_empty());
     assert!(clusters.changed([A, B], &two).is_empty());
 }
@@ -95,7 +110,10 @@ fn an_unsubscribed_name_is_not_told_of() {
     let one = snapshot(&[("caaaaaaaaa", &["10.0.0.1:6443"])]);
     let mut endpoints = Subscription::new(Kind::Endpoints);
     endpoints.request(names(&[A]), &one);
-    let end = Interest { unsubscribe: vec![A.to_owned()], ..Interest::default() };
+    let end = Interest {
+        unsubscribe: vec![A.to_owned()],
+        ..Interest::default()
+    };
     assert!(endpoints.request(end, &one).is_empty());
     assert!(endpoints.changed([A], &Snapshot::default()).is_empty());
     assert!(endpoints.is_empty());
@@ -106,12 +124,21 @@ fn names_that_do_not_exist_take_bounded_memory_and_are_still_answered() {
     let mut clusters = Subscription::new(Kind::Cluster);
     let strangers: Vec<String> = (0..MOST_ABSENT + 5).map(|n| format!("api.{n}")).collect();
     for stranger in &strangers {
-        assert_eq!(clusters.request(names(&[stranger]), &Snapshot::default()).removed.len(), 1);
+        assert_eq!(
+            clusters
+                .request(names(&[stranger]), &Snapshot::default())
+                .removed
+                .len(),
+            1
+        );
     }
     assert_eq!(clusters.len(), MOST_ABSENT);
     let present = snapshot(&[("caaaaaaaaa", &[])]);
     assert_eq!(told(&clusters.request(names(&[A]), &present)), (vec![A], vec![]));
-    assert_eq!(told(&clusters.changed([A], &Snapshot::default())), (vec![], vec![A]));
+    assert_eq!(
+        told(&clusters.changed([A], &Snapshot::default())),
+        (vec![], vec![A])
+    );
     assert_eq!(clusters.len(), MOST_ABSENT);
 }
 
@@ -147,7 +174,10 @@ struct Client {
 impl Client {
     fn take(&mut self, delta: Delta) {
         for name in delta.removed {
-            assert!(!delta.resources.contains_key(&name), "{name} is both there and removed");
+            assert!(
+                !delta.resources.contains_key(&name),
+                "{name} is both there and removed"
+            );
             self.holds.remove(&name);
         }
         for (name, resource) in delta.resources {
@@ -156,9 +186,10 @@ impl Client {
     }
 
     fn should_hold(&self, snapshot: &Snapshot) -> BTreeMap<String, String> {
-        let found = self.follows.iter().filter_map(|name| {
-            Some((name.clone(), snapshot.get(Kind::Endpoints, name)?.version.clone()))
-        });
+        let found = self
+            .follows
+            .iter()
+            .filter_map(|name| Some((name.clone(), snapshot.get(Kind::Endpoints, name)?.version.clone())));
         found.collect()
     }
 }

@@ -37,9 +37,19 @@ impl Gateway {
         let xds_address = free_address();
         let envoy = Envoy::start(directory.path(), &mounted(directory.path()), xds_address);
         let board = Arc::default();
-        let mut gateway = Self { board, envoy, xds: None, xds_address, tls, directory };
+        let mut gateway = Self {
+            board,
+            envoy,
+            xds: None,
+            xds_address,
+            tls,
+            directory,
+        };
         gateway.start_xds(&[]).await;
-        eventually("Envoy is ready", async || gateway.envoy.admin("/ready").await.is_some()).await;
+        eventually("Envoy is ready", async || {
+            gateway.envoy.admin("/ready").await.is_some()
+        })
+        .await;
         gateway
     }
 
@@ -98,8 +108,13 @@ impl Gateway {
 
     pub async fn stat(&self, name: &str) -> u64 {
         let text = self.admin(&format!("/stats?filter=^{name}$")).await;
-        let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-        value.unwrap_or_else(|| panic!("there is a statistic {name}")).parse().unwrap()
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        value
+            .unwrap_or_else(|| panic!("there is a statistic {name}"))
+            .parse()
+            .unwrap()
     }
 
     /// Bytes that Envoy has allocated.
@@ -110,7 +125,10 @@ impl Gateway {
 }
 
 fn routes(tenants: &[&Tenant]) -> Vec<Route> {
-    tenants.iter().map(|tenant| route(tenant.cpid(), &[tenant.address])).collect()
+    tenants
+        .iter()
+        .map(|tenant| route(tenant.cpid(), &[tenant.address]))
+        .collect()
 }
 
 pub fn route(cpid: &str, addresses: &[SocketAddr]) -> Route {
@@ -121,9 +139,16 @@ pub fn route(cpid: &str, addresses: &[SocketAddr]) -> Route {
         }))
         .unwrap()
     };
-    let backends: Backends = addresses.iter().map(|address| skep_gateway::route::backends(&slice(address))).collect();
+    let backends: Backends = addresses
+        .iter()
+        .map(|address| skep_gateway::route::backends(&slice(address)))
+        .collect();
     let [api, node] = hosts(cpid).try_into().unwrap();
-    Route { cpid: cpid.parse().unwrap(), hosts: HostNames { api, node }, backends }
+    Route {
+        cpid: cpid.parse().unwrap(),
+        hosts: HostNames { api, node },
+        backends,
+    }
 }
 
 fn mounted(directory: &Path) -> PathBuf {
@@ -134,12 +159,22 @@ fn mounted(directory: &Path) -> PathBuf {
 fn write_certificates(directory: &Path) -> Arc<rustls::ServerConfig> {
     let now = k8s_openapi::jiff::Timestamp::now();
     let authority = CertificateAuthority::create("skep-gateway", now).unwrap();
-    let client = authority.issue(&LeafRequest::client("skep-gateway", &[]), now).unwrap();
+    let client = authority
+        .issue(&LeafRequest::client("skep-gateway", &[]), now)
+        .unwrap();
     let root = authority.certificate().as_str();
     let mounted = mounted(directory);
     std::fs::create_dir_all(&mounted).unwrap();
-    let content = tempfile::Builder::new().prefix("..content-").tempdir_in(&mounted).unwrap().keep();
-    for (name, text) in [("tls.crt", client.certificate.as_str()), ("tls.key", client.key.expose()), ("ca.crt", root)] {
+    let content = tempfile::Builder::new()
+        .prefix("..content-")
+        .tempdir_in(&mounted)
+        .unwrap()
+        .keep();
+    for (name, text) in [
+        ("tls.crt", client.certificate.as_str()),
+        ("tls.key", client.key.expose()),
+        ("ca.crt", root),
+    ] {
         std::fs::write(content.join(name), text).unwrap();
         let link = mounted.join(name);
         if !link.is_symlink() {
@@ -151,7 +186,9 @@ fn write_certificates(directory: &Path) -> Arc<rustls::ServerConfig> {
     std::fs::rename(new, mounted.join("..data")).unwrap();
 
     let name = "skep-xds.skep-system.svc";
-    let server = authority.issue(&LeafRequest::server(name, vec![San::parse(name)]), now).unwrap();
+    let server = authority
+        .issue(&LeafRequest::server(name, vec![San::parse(name)]), now)
+        .unwrap();
     let (certificate, key) = (server.certificate.as_bytes(), server.key.expose().as_bytes());
     Arc::new(tls::server_config(certificate, key, root.as_bytes()).unwrap())
 }

@@ -15,21 +15,31 @@ use fixture::Gateway;
 use tenants::{Tenant, connect, eventually};
 
 /// "At once" for a connection that is refused: well below any time limit in the configuration.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_millis(700);
+/// For a name that Envoy has asked for before: its time limit of 1 s, and some.
+const SOON: Duration = Duration::from_millis(1700);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_passes_through_by_host_name() {
     let gateway = Gateway::start().await;
-    let (one, two) = (Tenant::start("caaaaaaaaa").await, Tenant::start("cbbbbbbbbb").await);
+    let (one, two) = (
+        Tenant::start("caaaaaaaaa").await,
+        Tenant::start("cbbbbbbbbb").await,
+    );
     gateway.publish(&[&one, &two]);
     for tenant in [&one, &two] {
         for host in tenant.hosts() {
             // The handshake succeeds only with the certificate of this very tenant.
             let mut connection = connect(gateway.address(), &host, tenant).await.unwrap();
-            assert_eq!(connection.echo("hello").await.unwrap(), format!("{} hello", tenant.cpid()));
+            assert_eq!(
+                connection.echo("hello").await.unwrap(),
+                format!("{} hello", tenant.cpid())
+            );
         }
     }
-    let error = connect(gateway.address(), &one.hosts()[0], &two).await.unwrap_err();
+    let error = connect(gateway.address(), &one.hosts()[0], &two)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
@@ -38,17 +48,28 @@ async fn what_names_no_tenant_is_closed_at_once() {
     let gateway = Gateway::start().await;
     let tenant = Tenant::start("caaaaaaaaa").await;
     gateway.publish(&[&tenant]);
-    let strangers =
-        ["api.czzzzzzzzz.local.skep.internal", "konnectivity.caaaaaaaaa.local.skep.internal", "example.com", "none"];
+    let strangers = [
+        "api.czzzzzzzzz.local.skep.internal",
+        "konnectivity.caaaaaaaaa.local.skep.internal",
+        "example.com",
+        "none",
+    ];
     for stranger in strangers {
-        for _ in 0..3 {
+        for limit in [AT_ONCE, SOON, SOON] {
             let begin = Instant::now();
-            assert!(connect(gateway.address(), stranger, &tenant).await.is_err(), "{stranger}");
-            assert!(begin.elapsed() < AT_ONCE, "{stranger}: {:?}", begin.elapsed());
+            assert!(
+                connect(gateway.address(), stranger, &tenant).await.is_err(),
+                "{stranger}"
+            );
+            assert!(begin.elapsed() < limit, "{stranger}: {:?}", begin.elapsed());
         }
     }
     let begin = Instant::now();
-    assert!(tenants::send_plain(gateway.address(), b"GET / HTTP/1.1\r\n\r\n").await.is_empty());
+    assert!(
+        tenants::send_plain(gateway.address(), b"GET / HTTP/1.1\r\n\r\n")
+            .await
+            .is_empty()
+    );
     assert!(begin.elapsed() < AT_ONCE, "plain text: {:?}", begin.elapsed());
 }
 
@@ -59,30 +80,49 @@ async fn a_tenant_is_reached_by_the_first_connection_after_it_appears_however_of
     let host = &tenant.hosts()[0];
     for round in 0..3 {
         for _ in 0..3 {
-            assert!(connect(gateway.address(), host, &tenant).await.is_err(), "round {round}");
+            assert!(
+                connect(gateway.address(), host, &tenant).await.is_err(),
+                "round {round}"
+            );
         }
         gateway.publish(&[&tenant]);
         let mut connection = connect(gateway.address(), host, &tenant).await.unwrap();
         assert_eq!(connection.echo("x").await.unwrap(), "caaaaaaaaa x");
         gateway.publish(&[]);
-        eventually("the route is gone", async || !gateway.clusters().await.contains("caaaaaaaaa")).await;
+        eventually("the route is gone", async || {
+            !gateway.clusters().await.contains("caaaaaaaaa")
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_goes_leaves_nothing_and_disturbs_nobody() {
     let gateway = Gateway::start().await;
-    let (stays, goes) = (Tenant::start("caaaaaaaaa").await, Tenant::start("cbbbbbbbbb").await);
+    let (stays, goes) = (
+        Tenant::start("caaaaaaaaa").await,
+        Tenant::start("cbbbbbbbbb").await,
+    );
     gateway.publish(&[&stays, &goes]);
-    let mut staying = connect(gateway.address(), &stays.hosts()[0], &stays).await.unwrap();
+    let mut staying = connect(gateway.address(), &stays.hosts()[0], &stays)
+        .await
+        .unwrap();
     let mut going = connect(gateway.address(), &goes.hosts()[0], &goes).await.unwrap();
     connect(gateway.address(), &goes.hosts()[1], &goes).await.unwrap();
     assert_eq!(going.echo("x").await.unwrap(), "cbbbbbbbbb x");
     assert!(gateway.clusters().await.contains("cbbbbbbbbb"));
 
     gateway.publish(&[&stays]);
-    eventually("the route is gone", async || !gateway.clusters().await.contains("cbbbbbbbbb")).await;
-    assert!(!gateway.admin("/config_dump?include_eds").await.contains("cbbbbbbbbb"));
+    eventually("the route is gone", async || {
+        !gateway.clusters().await.contains("cbbbbbbbbb")
+    })
+    .await;
+    assert!(
+        !gateway
+            .admin("/config_dump?include_eds")
+            .await
+            .contains("cbbbbbbbbb")
+    );
     assert!(connect(gateway.address(), &goes.hosts()[0], &goes).await.is_err());
     assert_eq!(staying.echo("still").await.unwrap(), "caaaaaaaaa still");
     assert_eq!(gateway.stat("listener_manager.total_listeners_draining").await, 0);
@@ -105,7 +145,11 @@ async fn connections_stay_when_addresses_change() {
         after.echo("x").await.unwrap() == "caaaaaaaaa-moved x"
     })
     .await;
-    assert_eq!(before.echo("y").await.unwrap(), "caaaaaaaaa y", "the old connection goes on");
+    assert_eq!(
+        before.echo("y").await.unwrap(),
+        "caaaaaaaaa y",
+        "the old connection goes on"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +158,9 @@ async fn a_dead_address_is_passed_over() {
     let tenant = Tenant::start("caaaaaaaaa").await;
     gateway.publish_also(&tenant, "127.0.0.1:1".parse().unwrap());
     for _ in 0..20 {
-        let mut connection = connect(gateway.address(), &tenant.hosts()[0], &tenant).await.unwrap();
+        let mut connection = connect(gateway.address(), &tenant.hosts()[0], &tenant)
+            .await
+            .unwrap();
         assert_eq!(connection.echo("x").await.unwrap(), "caaaaaaaaa x");
     }
 }
@@ -122,7 +168,10 @@ async fn a_dead_address_is_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_xds_server_what_is_known_goes_on_and_afterwards_changes_arrive() {
     let mut gateway = Gateway::start().await;
-    let (known, new) = (Tenant::start("caaaaaaaaa").await, Tenant::start("cbbbbbbbbb").await);
+    let (known, new) = (
+        Tenant::start("caaaaaaaaa").await,
+        Tenant::start("cbbbbbbbbb").await,
+    );
     let host = &known.hosts()[0];
     gateway.publish(&[&known]);
     let mut open = connect(gateway.address(), host, &known).await.unwrap();
@@ -142,16 +191,26 @@ async fn without_the_xds_server_what_is_known_goes_on_and_afterwards_changes_arr
     })
     .await;
     assert_eq!(open.echo("4").await.unwrap(), "caaaaaaaaa 4");
-    assert_eq!(gateway.stat("cluster_manager.cluster_modified").await, 0, "nothing was sent again");
+    assert_eq!(
+        gateway.stat("cluster_manager.cluster_modified").await,
+        0,
+        "nothing was sent again"
+    );
 
     gateway.publish(&[&new]);
-    eventually("the route is gone", async || !gateway.clusters().await.contains("caaaaaaaaa")).await;
+    eventually("the route is gone", async || {
+        !gateway.clusters().await.contains("caaaaaaaaa")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renewed_certificates_are_used_without_a_restart() {
     let mut gateway = Gateway::start().await;
-    let (one, two) = (Tenant::start("caaaaaaaaa").await, Tenant::start("cbbbbbbbbb").await);
+    let (one, two) = (
+        Tenant::start("caaaaaaaaa").await,
+        Tenant::start("cbbbbbbbbb").await,
+    );
     gateway.publish(&[&one]);
     let mut open = connect(gateway.address(), &one.hosts()[0], &one).await.unwrap();
     // Another authority: only who took in the new files can talk to the server.

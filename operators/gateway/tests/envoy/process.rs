@@ -24,7 +24,10 @@ impl Drop for Envoy {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         if std::thread::panicking() {
-            println!("Envoy said:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+            println!(
+                "Envoy said:\n{}",
+                std::fs::read_to_string(&self.log).unwrap_or_default()
+            );
         }
     }
 }
@@ -34,7 +37,10 @@ impl Envoy {
     pub fn start(directory: &Path, tls: &Path, xds: SocketAddr) -> Self {
         let (tenants, admin) = (free_address(), free_address());
         let changes: BTreeMap<&str, String> = [
-            ("address: 0.0.0.0, port_value: 443}", format!("address: 127.0.0.1, port_value: {}}}", tenants.port())),
+            (
+                "address: 0.0.0.0, port_value: 443}",
+                format!("address: 127.0.0.1, port_value: {}}}", tenants.port()),
+            ),
             ("port_value: 19000", format!("port_value: {}", admin.port())),
             (
                 "address: skep-xds.skep-system.svc.cluster.local, port_value: 18000",
@@ -54,7 +60,10 @@ impl Envoy {
             }
             std::fs::write(directory.join(name), text).unwrap();
         }
-        assert!(changes.keys().all(|from| used.contains(from)), "the manifest changed: only {used:?} are there");
+        assert!(
+            changes.keys().all(|from| used.contains(from)),
+            "the manifest changed: only {used:?} are there"
+        );
         // Not beside the configuration: Envoy watches that directory.
         let log_path = directory.join("log").join("envoy.log");
         std::fs::create_dir(directory.join("log")).unwrap();
@@ -63,13 +72,24 @@ impl Envoy {
             .arg("--config-path")
             .arg(directory.join("envoy.yaml"))
             .args(["--service-cluster", "skep-gateway", "--service-node", "test"])
-            .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", LOG_LEVEL])
+            .args([
+                "--concurrency",
+                "2",
+                "--disable-hot-restart",
+                "--log-level",
+                LOG_LEVEL,
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { child, log: log_path, tenants, admin }
+        Self {
+            child,
+            log: log_path,
+            tenants,
+            admin,
+        }
     }
 
     /// Asks the admin interface; nothing when it does not answer.
@@ -80,7 +100,8 @@ impl Envoy {
         let mut response = String::new();
         stream.read_to_string(&mut response).await.ok()?;
         let (head, body) = response.split_once("\r\n\r\n")?;
-        head.starts_with("HTTP/1.1 200").then(|| without_chunks(head, body))
+        head.starts_with("HTTP/1.1 200")
+            .then(|| without_chunks(head, body))
     }
 }
 
@@ -117,10 +138,15 @@ fn binary() -> PathBuf {
         return path.into();
     }
     let from_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/skep"));
-    let cache = std::env::var_os("SKEP_CACHE").map(PathBuf::from).or_else(from_home).unwrap();
+    let cache = std::env::var_os("SKEP_CACHE")
+        .map(PathBuf::from)
+        .or_else(from_home)
+        .unwrap();
     let entries = std::fs::read_dir(&cache).into_iter().flatten().flatten();
     let envoys = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("envoy-"));
-    let binaries = envoys.map(|entry| entry.path().join("envoy")).filter(|path| path.is_file());
+    let binaries = envoys
+        .map(|entry| entry.path().join("envoy"))
+        .filter(|path| path.is_file());
     binaries.max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok()).unwrap_or_else(|| {
         panic!(
             "there is no Envoy in {}: name one by SKEP_TEST_ENVOY, or bring up a local cell once, which puts it there",

@@ -17,7 +17,9 @@ const MOST_PER_STRANGER: u64 = 1024;
 
 fn cpid(number: usize) -> String {
     let symbols: Vec<char> = ('a'..='z').chain('2'..='7').collect();
-    let digits: String = (0..4).map(|place| symbols[(number >> (5 * place)) & 31]).collect();
+    let digits: String = (0..4)
+        .map(|place| symbols[(number >> (5 * place)) & 31])
+        .collect();
     format!("c{digits}aaaaa")
 }
 
@@ -50,9 +52,16 @@ async fn a_thousand_tenants_cost_a_thousand_times_one_and_only_where_they_are_us
     let gateway = Gateway::start().await;
     let backend = greeter().await;
     let empty = gateway.memory().await;
-    gateway.publish_raw((0..TENANTS).map(|number| route(&cpid(number), &[backend])).collect());
+    gateway.publish_raw(
+        (0..TENANTS)
+            .map(|number| route(&cpid(number), &[backend]))
+            .collect(),
+    );
     assert!(greeted(gateway.address(), &hosts(&cpid(0))[0]).await);
-    assert!(gateway.memory().await - empty < 2 * MOST_PER_TENANT, "a tenant that nobody asked for costs nothing");
+    assert!(
+        gateway.memory().await - empty < 2 * MOST_PER_TENANT,
+        "a tenant that nobody asked for costs nothing"
+    );
 
     let begin = Instant::now();
     for number in 0..TENANTS {
@@ -62,12 +71,18 @@ async fn a_thousand_tenants_cost_a_thousand_times_one_and_only_where_they_are_us
     }
     let (elapsed, full) = (begin.elapsed(), gateway.memory().await);
     let each = (full - empty) / TENANTS as u64;
-    println!("{TENANTS} tenants: {each} bytes each, {full} in all; {:?} a first connection", elapsed / 2000);
+    println!(
+        "{TENANTS} tenants: {each} bytes each, {full} in all; {:?} a first connection",
+        elapsed / 2000
+    );
     assert!(each < MOST_PER_TENANT, "{each} bytes");
 
     let begin = Instant::now();
     gateway.publish_raw(Vec::new());
-    eventually("every route is gone", async || gateway.stat("cluster_manager.active_clusters").await == 1).await;
+    eventually("every route is gone", async || {
+        gateway.stat("cluster_manager.active_clusters").await == 1
+    })
+    .await;
     let left = gateway.memory().await.saturating_sub(empty) / TENANTS as u64;
     println!("gone after {:?}, leaving {left} bytes each", begin.elapsed());
 }
@@ -82,14 +97,23 @@ async fn names_of_nobody_are_cheap_and_outlive_a_restart_of_the_xds_server() {
     assert!(greeted(gateway.address(), &known[0]).await);
     let before = gateway.memory().await;
     for number in 0..STRANGERS {
-        assert!(send_plain(gateway.address(), &client_hello(&hosts(&cpid(number))[0])).await.is_empty());
+        assert!(
+            send_plain(gateway.address(), &client_hello(&hosts(&cpid(number))[0]))
+                .await
+                .is_empty()
+        );
     }
     let each = gateway.memory().await.saturating_sub(before) / STRANGERS as u64;
     println!("{STRANGERS} names of nobody: {each} bytes each");
     assert!(each < MOST_PER_STRANGER, "{each} bytes");
 
     gateway.stop_xds().await;
-    gateway.start_xds_with(vec![route("caaaaaaaaz", &[backend]), route(&cpid(1), &[backend])]).await;
-    eventually("a name that was nobody's serves", async || greeted(gateway.address(), &hosts(&cpid(1))[0]).await).await;
+    gateway
+        .start_xds_with(vec![route("caaaaaaaaz", &[backend]), route(&cpid(1), &[backend])])
+        .await;
+    eventually("a name that was nobody's serves", async || {
+        greeted(gateway.address(), &hosts(&cpid(1))[0]).await
+    })
+    .await;
     assert!(greeted(gateway.address(), &known[1]).await);
 }

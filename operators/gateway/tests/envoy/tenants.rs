@@ -35,13 +35,21 @@ impl Tenant {
             .unwrap();
         let server = Arc::new(server);
         let address = serve(cpid.to_owned(), server.clone()).await;
-        Self { cpid: cpid.to_owned(), address, certificate: cert.der().clone(), server }
+        Self {
+            cpid: cpid.to_owned(),
+            address,
+            certificate: cert.der().clone(),
+            server,
+        }
     }
 
     /// The same tenant at one more address, where it calls itself `…-moved`.
     pub async fn move_to_new_address(&self) -> Self {
         let address = serve(format!("{}-moved", self.cpid), self.server.clone()).await;
-        Self { address, ..self.clone() }
+        Self {
+            address,
+            ..self.clone()
+        }
     }
 
     pub fn cpid(&self) -> &str {
@@ -54,7 +62,9 @@ impl Tenant {
 }
 
 pub fn hosts(cpid: &str) -> Vec<String> {
-    ["api", "node"].map(|role| format!("{role}.{cpid}.local.skep.internal")).into()
+    ["api", "node"]
+        .map(|role| format!("{role}.{cpid}.local.skep.internal"))
+        .into()
 }
 
 async fn serve(name: String, config: Arc<ServerConfig>) -> SocketAddr {
@@ -65,7 +75,9 @@ async fn serve(name: String, config: Arc<ServerConfig>) -> SocketAddr {
         while let Ok((socket, _)) = listener.accept().await {
             let (acceptor, name) = (acceptor.clone(), name.clone());
             tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(socket).await else { return };
+                let Ok(stream) = acceptor.accept(socket).await else {
+                    return;
+                };
                 let mut lines = BufReader::new(stream);
                 let mut line = String::new();
                 while matches!(lines.read_line(&mut line).await, Ok(1..)) {
@@ -96,7 +108,9 @@ impl Connection {
                 _ => Ok(answer.trim_end().to_owned()),
             }
         };
-        tokio::time::timeout(PATIENCE, exchange).await.expect("an answer or an end in time")
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .expect("an answer or an end in time")
     }
 }
 
@@ -114,7 +128,9 @@ pub async fn connect(gateway: SocketAddr, host: &str, trusted: &Tenant) -> std::
         let socket = TcpStream::connect(gateway).await?;
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
     };
-    let stream = tokio::time::timeout(PATIENCE, connecting).await.expect("a connection or an end in time")?;
+    let stream = tokio::time::timeout(PATIENCE, connecting)
+        .await
+        .expect("a connection or an end in time")?;
     Ok(Connection(BufReader::new(stream)))
 }
 
@@ -150,7 +166,9 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("in time: {what}"));
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
