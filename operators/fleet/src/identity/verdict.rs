@@ -121,6 +121,10 @@ fn check(
     if usages != USAGES {
         return Err(Denial::Usages);
     }
+    // Of several attributes this parser reads the first alone, and the signer all of them.
+    if info.iter_attributes().count() > 1 {
+        return Err(Denial::Extensions);
+    }
     let extensions = asked.requested_extensions().into_iter().flatten();
     if extensions.into_iter().any(|extension| !is_harmless(extension)) {
         return Err(Denial::Extensions);

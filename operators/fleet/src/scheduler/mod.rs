@@ -13,6 +13,9 @@ mod janitor;
 mod observe;
 mod status;
 
+#[cfg(test)]
+mod tests;
+
 pub use controller::{Settings, run};
 pub use error::Error;
 
