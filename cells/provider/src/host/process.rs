@@ -1,0 +1,99 @@
+//! Which processes belong to an instance, as `/proc` tells it; no file of ours is believed.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::cgroup::Hierarchies;
+use crate::names::{Names, netns_path};
+
+/// How often is looked whether processes have ended.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Process 1 of a machine, by its number on the host: the process in the machine's own cgroup that is
+/// the first of its process namespace.
+pub(crate) fn machine_init(hierarchies: &Hierarchies, names: &Names, machine: &str) -> Option<i32> {
+    let cgroup = format!("{}/system", names.machine_cgroup(machine));
+    hierarchies
+        .processes(&cgroup)
+        .into_iter()
+        .find(|pid| is_first_of_namespace(*pid) && is_alive(*pid))
+}
+
+/// Whether a process is number 1 in a process namespace directly below ours.
+fn is_first_of_namespace(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().skip(1).eq(["1"]))
+}
+
+/// Whether a process runs, zombies not counted.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the command, which is in parentheses and may hold anything.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The processes, ours not counted, that are in one of these network namespaces.
+pub(crate) fn in_namespaces(namespaces: &[String]) -> BTreeSet<i32> {
+    let inode = |path: &Path| {
+        std::fs::metadata(path)
+            .ok()
+            .map(|found| (found.dev(), found.ino()))
+    };
+    let host = inode(Path::new("/proc/self/ns/net"));
+    let wanted: BTreeSet<_> = namespaces
+        .iter()
+        .filter_map(|name| inode(&netns_path(name)))
+        .filter(|ns| Some(*ns) != host)
+        .collect();
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i32>().ok())
+        })
+        .filter(|pid| *pid != own)
+        .filter(|pid| inode(Path::new(&format!("/proc/{pid}/ns/net"))).is_some_and(|ns| wanted.contains(&ns)))
+        .collect()
+}
+
+/// Sends a signal to each; those that are gone are no failure.
+pub(crate) fn signal(pids: &BTreeSet<i32>, signal: Signal) {
+    for pid in pids {
+        let _ = kill(Pid::from_raw(*pid), signal);
+    }
+}
+
+/// Waits until none of the processes runs; says whether that came in time.
+pub(crate) async fn wait_gone(pids: &BTreeSet<i32>, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    while pids.iter().any(|pid| is_alive(*pid)) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_test_is_alive_and_no_first_process() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(is_alive(own));
+        assert!(!is_first_of_namespace(own));
+        assert!(!is_alive(i32::MAX));
+    }
+}

@@ -1,0 +1,34 @@
+//! The local provider: turns one Linux machine into a cell of real nodes.
+//!
+//! Each node is a process tree in its own namespaces, made a member of a Kubernetes cluster with
+//! kubeadm; a front proxy gives the cell one address. This crate knows nothing of tenants, and must
+//! leave the host as it found it.
+
+mod address;
+mod cell;
+mod cluster;
+mod command;
+mod down;
+mod error;
+mod host;
+mod inside;
+mod inspect;
+mod join;
+mod layout;
+mod leftovers;
+mod machine;
+mod names;
+mod node;
+mod spec;
+mod state;
+mod up;
+pub mod volumes;
+
+pub use down::{DownReport, down};
+pub use error::{Error, Refusal};
+pub use host::preflight::SYSTEM_PACKAGES;
+pub use inspect::{Api, Inspection, Machine, inspect};
+pub use leftovers::Step;
+pub use machine::run_machine;
+pub use spec::{LocalCell, LocalSpec, Node, Ranges, Role};
+pub use up::up;
