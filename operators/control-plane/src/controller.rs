@@ -69,6 +69,9 @@ pub(crate) enum Error {
     /// The status step, or the finalizer.
     #[error("cannot write the control plane itself")]
     Own(#[source] ApplyError),
+    /// The live read of the control plane.
+    #[error("cannot read the control plane itself")]
+    Live(#[source] kube::Error),
     /// The way out.
     #[error("cannot delete the control plane")]
     Delete(#[source] DeletionError),
@@ -81,6 +84,7 @@ impl Categorised for Error {
             Self::Material(error) => error.category(),
             Self::Write(error) => error.category(),
             Self::Own(error) => error.category(),
+            Self::Live(error) => skep_runtime::api_category(error),
             Self::Delete(error) => error.category(),
         }
     }
@@ -109,11 +113,9 @@ impl Reconcile<ControlPlane> for Reconciler {
                 return Ok(Outcome::skipped(error.to_string()));
             }
         };
-        let finalizer = labels::finalizer(CONTROLLER);
-        self.applier
-            .add_finalizer(object, &finalizer)
-            .await
-            .map_err(Error::Own)?;
+        if let Held::Ending = self.hold(object).await? {
+            return Ok(Outcome::skipped("it is being deleted"));
+        }
         let observed = observe(&self.client, &tenant.cpid)
             .await
             .map_err(Error::Observe)?;
@@ -199,13 +201,39 @@ impl Reconciler {
         Ok(Outcome::Converged)
     }
 
+    /// Writes our part of the status, if it says anything new.
     async fn write_status(&self, object: &ControlPlane, status: &ControlPlaneStatus) -> Result<(), Error> {
         self.applier
-            .apply_status(object, status)
+            .apply_status_part(object, status)
             .await
             .map(drop)
             .map_err(Error::Own)
     }
+
+    /// Puts the finalizer on; tells when the object is on its way out by now. A cell's other controllers do the
+    /// same at the same moment, so that a conflict is usual: it is settled with a live read rather than by a
+    /// backoff that delays the creation.
+    async fn hold(&self, object: &ControlPlane) -> Result<Held, Error> {
+        let finalizer = labels::finalizer(CONTROLLER);
+        match self.applier.add_finalizer(object, &finalizer).await {
+            Err(error) if error.is_conflict() => {}
+            result => return result.map(|()| Held::Yes).map_err(Error::Own),
+        }
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let planes: Api<ControlPlane> = Api::all(self.client.clone());
+        let live = planes.get_opt(name).await.map_err(Error::Live)?;
+        let Some(live) = live.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
+            return Ok(Held::Ending);
+        };
+        let held = self.applier.add_finalizer(&live, &finalizer).await;
+        held.map(|()| Held::Yes).map_err(Error::Own)
+    }
+}
+
+/// Whether the finalizer keeps the object until everything of it is gone.
+enum Held {
+    Yes,
+    Ending,
 }
 
 /// A control plane that has served depends on its keys; one that has not may get them.

@@ -16,6 +16,17 @@ use crate::observe::{Observed, SERVING};
 use crate::stage::{is_rolled_out, rolled_out_version};
 use crate::validate::{InvalidSpec, Program, Tenant};
 
+/// The conditions of this controller beside `Ready`. Others write theirs into the same list (the gateway:
+/// `RouteReady`), and taking one over would freeze it.
+const OWN: [&str; 6] = [
+    reasons::CERTIFICATES_READY,
+    reasons::DATASTORE_READY,
+    reasons::API_READY,
+    reasons::CONTROLLERS_READY,
+    reasons::BOOTSTRAPPED,
+    reasons::PROGRESSING,
+];
+
 /// Everything that a status is derived from.
 pub struct Facts<'a> {
     /// The object, with its last status.
@@ -121,10 +132,8 @@ fn build_not_ready(object: &ControlPlane, reason: &str, message: &str, now: Time
     let last = object.status.clone().unwrap_or_default();
     let mut set = Conditions::new(&last.conditions, object.metadata.generation, now);
     set = set.set(reasons::READY, ConditionStatus::False, reason, message);
-    for condition in &last.conditions {
-        if condition.type_ != reasons::READY {
-            set = set.keep(&condition.type_);
-        }
+    for type_ in OWN {
+        set = set.keep(type_);
     }
     ControlPlaneStatus {
         observed_generation: object.metadata.generation,

@@ -127,3 +127,35 @@ fn what_was_known_stays_known_through_an_outage() {
     assert_eq!(status.conditions[0].message, "spec.x: is wrong");
     assert_eq!(status.conditions.len(), 7);
 }
+
+#[test]
+fn a_condition_of_another_controller_is_never_taken_over() {
+    let mut object = control_plane();
+    let mut status = status_at(
+        &object,
+        &Observed::default(),
+        &Bootstrap::NotTried,
+        "2026-11-21T12:00:01Z",
+    );
+    let route = Condition {
+        type_: "RouteReady".into(),
+        ..status.conditions[0].clone()
+    };
+    status.conditions.push(route);
+    object.status = Some(status);
+    for next in [
+        build_deleting(&object, "x", at("2026-11-21T12:00:02Z")),
+        status_at(
+            &object,
+            &Observed::default(),
+            &Bootstrap::NotTried,
+            "2026-11-21T12:00:02Z",
+        ),
+    ] {
+        assert!(
+            next.conditions
+                .iter()
+                .all(|condition| condition.type_ != "RouteReady")
+        );
+    }
+}
