@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use kube::Client;
 use skep_core::{CellName, Domain, KubernetesVersion, Region};
+use skep_provider::volumes::VolumesConfig;
 use skep_runtime::telemetry::{self, LogFormat};
 use skep_runtime::{CancellationToken, LeaderSettings, Readiness, client, run_as_leader, serve, shutdown};
 use tokio::task::JoinSet;
@@ -92,7 +93,7 @@ pub async fn run(args: RunArgs, verbosity: u8) -> Result<()> {
     let shutdown = shutdown::on_signal()?;
     let readiness = Readiness::default();
     let started = readiness.flag("controllers");
-    let server = serve::Server::bind(args.metrics_address, readiness.clone())
+    let server = serve::Server::bind(args.metrics_address, readiness)
         .await
         .with_context(|| format!("cannot listen on {}", args.metrics_address))?;
     let mut tasks = JoinSet::new();
@@ -102,12 +103,12 @@ pub async fn run(args: RunArgs, verbosity: u8) -> Result<()> {
     });
     let (leading, serving): (Vec<_>, Vec<_>) = controllers.into_iter().partition(|c| c.needs_lease());
     for controller in serving {
-        let (args, shutdown, readiness) = (args.clone(), shutdown.clone(), readiness.clone());
-        tasks.spawn(async move { start(controller, &args, &readiness, shutdown).await });
+        let (args, shutdown) = (args.clone(), shutdown.clone());
+        tasks.spawn(async move { start(controller, &args, shutdown).await });
     }
     if !leading.is_empty() {
-        let (args, shutdown, readiness) = (args.clone(), shutdown.clone(), readiness.clone());
-        tasks.spawn(async move { lead(leading, &args, &readiness, shutdown).await });
+        let (args, shutdown) = (args.clone(), shutdown.clone());
+        tasks.spawn(async move { lead(leading, &args, shutdown).await });
     }
     started.up();
     let ended = tasks.join_next().await;
@@ -127,7 +128,6 @@ pub async fn run(args: RunArgs, verbosity: u8) -> Result<()> {
 async fn lead(
     controllers: Vec<Controller>,
     args: &RunArgs,
-    readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let name = controllers.iter().map(|controller| controller.name()).collect::<Vec<_>>().join("-");
@@ -136,8 +136,8 @@ async fn lead(
     let act = |_term| async {
         let mut tasks = JoinSet::new();
         for controller in controllers {
-            let (args, shutdown, readiness) = (args.clone(), shutdown.clone(), readiness.clone());
-            tasks.spawn(async move { start(controller, &args, &readiness, shutdown).await });
+            let (args, shutdown) = (args.clone(), shutdown.clone());
+            tasks.spawn(async move { start(controller, &args, shutdown).await });
         }
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -148,4 +148,71 @@ async fn lead(
         result
     };
     run_as_leader(client, settings, shutdown.clone(), act).await?.unwrap_or(Ok(()))
+}
+
+/// Starts one controller and returns when it ends.
+async fn start(
+    controller: Controller,
+    args: &RunArgs,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let name = controller.name();
+    let client: Client = client::own_cluster(&name).await?;
+    let instance = std::env::var("POD_NAME").ok();
+    tracing::info!(controller = name, "starting");
+    match controller {
+        Controller::Scheduler => {
+            let settings = skep_fleet::scheduler::Settings { instance, ..Default::default() };
+            skep_fleet::scheduler::run(client, settings, shutdown).await?;
+        }
+        Controller::Identity => {
+            skep_fleet::identity::run(client, skep_fleet::identity::Settings::default(), shutdown).await?;
+        }
+        Controller::Cells => skep_cells::run(client, skep_cells::Settings::default(), shutdown).await?,
+        Controller::Provision => provision(client, args, shutdown).await?,
+        Controller::Agent => agent(client, args, shutdown).await?,
+        Controller::Etcd => {
+            let settings = skep_etcd::Settings { instance, ..skep_etcd::Settings::default() };
+            skep_etcd::run(client, settings, shutdown).await;
+        }
+        Controller::ControlPlane => {
+            let settings = skep_control_plane::Settings::default();
+            let signer = skep_control_plane::run_signer(client.clone(), settings.clone(), shutdown.clone());
+            tokio::join!(skep_control_plane::run(client, settings, shutdown), signer);
+        }
+        Controller::Gateway => {
+            let settings = skep_gateway::Settings { listen: args.xds_address, ..skep_gateway::Settings::default() };
+            skep_gateway::run(client, settings, shutdown).await?;
+        }
+        Controller::LocalVolumes => local_volumes(client, args, shutdown).await?,
+    }
+    Ok(())
+}
+
+async fn provision(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
+    let names = skep_provision::serve::default_names().into_iter().chain(args.api_names.iter().cloned());
+    let settings = skep_provision::Settings { listen: args.api_address, names: names.collect() };
+    Ok(skep_provision::run(client, settings, shutdown).await?)
+}
+
+async fn agent(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
+    // Where hub and cell are one, the hub is the cluster that the pod runs in.
+    let hub = kube::Config::infer().await.context("cannot find the hub")?;
+    let settings = skep_agent::Settings {
+        cell: args.cell.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: std::env::var("POD_NAME").ok(),
+    };
+    Ok(skep_agent::run(client, hub, settings, shutdown).await?)
+}
+
+async fn local_volumes(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
+    if args.node.is_empty() {
+        bail!("local-volumes looks after one node; name it with --node or SKEP_NODE");
+    }
+    let config = VolumesConfig { node: args.node.clone(), root: "/var/lib/skep/volumes".into() };
+    tokio::select! {
+        () = skep_provider::volumes::run(client, config) => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
+    }
 }

@@ -66,7 +66,7 @@ pub fn print_json(value: &(impl Serialize + ?Sized)) -> Result<()> {
     Ok(())
 }
 
-fn print_yaml(value: &(impl Serialize + ?Sized)) -> Result<()> {
+fn print_yaml(value: &impl Serialize) -> Result<()> {
     print!("{}", serde_saphyr::to_string(value).context("cannot print YAML")?);
     Ok(())
 }

@@ -102,9 +102,20 @@ async fn machines(home: &Home) -> Vec<Finding> {
             .machines
             .iter()
             .map(|machine| {
-                let found = if machine.alive { "runs" } else { "does not run" };
-                Finding::new(&format!("machine {}", machine.name), machine.alive, found, "run `skep up`")
+                let found = match machine.init {
+                    Some(pid) => format!("runs as process {pid}, {}", machine.services.join(" and ")),
+                    None => "does not run".to_owned(),
+                };
+                let remedy = "run `skep up`; the machine's log is below $SKEP_HOME/log";
+                Finding::new(&format!("machine {}", machine.name), machine.init.is_some(), found, remedy)
             })
+            .chain(leftovers(&inspection))
             .collect(),
     }
+}
+
+fn leftovers(inspection: &skep_provider::Inspection) -> Option<Finding> {
+    let count = inspection.leftovers.len();
+    let remedy = "run `skep up` to repair or `skep down` to remove";
+    (count > 0).then(|| Finding::new("leftovers", false, format!("{count} of a killed run"), remedy))
 }

@@ -200,12 +200,13 @@ async fn write_access(client: &Client, cell: &LocalCell, home: &Home) -> Result<
     }
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
     let issued = accounts
         .create_token_request(ADMIN, &PostParams::default(), &request)
         .await
         .context("cannot make a token for the provisioning API")?;
-    let token = issued.status.context("the token request was answered without a token")?.token;
+    let token = issued.status.and_then(|status| status.token);
+    let token = token.context("the token request was answered without a token")?;
     home.write(&home.api_token(), &format!("{token}\n"))
 }
 
