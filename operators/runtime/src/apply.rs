@@ -4,16 +4,20 @@
 //! What is applied must be built, never an observed object changed: every field in it becomes this
 //! manager's own.
 
+mod status;
+mod target;
+
 use std::fmt::Debug;
 
 use http::Request as HttpRequest;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
-use kube::core::Request;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use self::status::{holds_status, is_same_status};
+use self::target::{Target, strip_server_fields};
 use crate::error::{Categorised, api_category};
 
 /// A write that did not succeed.
@@ -346,109 +350,4 @@ impl Applier {
 /// Whether the object carries the finalizer.
 pub fn has_finalizer<K: Resource>(object: &K, finalizer: &str) -> bool {
     object.finalizers().iter().any(|known| known == finalizer)
-}
-
-/// Where an object is written.
-struct Target {
-    name: String,
-    text: String,
-    request: Request,
-}
-
-impl Target {
-    fn of<K: Resource>(object: &K, kind: &K::DynamicType) -> Result<Self, ApplyError> {
-        let meta = object.meta();
-        let Some(name) = meta.name.clone() else {
-            return Err(ApplyError::NoName {
-                kind: K::kind(kind).into_owned(),
-            });
-        };
-        let namespace = meta.namespace.as_deref();
-        let place = namespace
-            .map(|namespace| format!("{namespace}/"))
-            .unwrap_or_default();
-        Ok(Self {
-            text: format!("{} {place}{name}", K::kind(kind)),
-            request: Request::new(K::url_path(kind, namespace)),
-            name,
-        })
-    }
-
-    fn encoded<T: Serialize>(&self, value: &T) -> Result<Value, ApplyError> {
-        serde_json::to_value(value).map_err(|source| ApplyError::Encode {
-            object: self.text.clone(),
-            source: Box::new(source),
-        })
-    }
-
-    fn identity<K: Resource>(&self, observed: &K) -> Value {
-        let mut identity = json!({"name": self.name});
-        if let Some(namespace) = observed.namespace() {
-            identity["namespace"] = namespace.into();
-        }
-        if let Some(uid) = observed.uid() {
-            identity["uid"] = uid.into();
-        }
-        identity
-    }
-}
-
-/// Takes away what the API refuses in an apply, or what would pin the write to one version.
-fn strip_server_fields(body: &mut Value) {
-    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-        metadata.remove("creationTimestamp");
-        metadata.remove("generation");
-    }
-}
-
-fn is_same_status(before: &Value, after: &Value) -> bool {
-    normal(before) == normal(after)
-}
-
-fn holds_status(before: &Value, part: &Value) -> bool {
-    fn holds(whole: &Value, part: &Value) -> bool {
-        match (whole, part) {
-            (Value::Object(whole), Value::Object(part)) => part
-                .iter()
-                .all(|(key, value)| whole.get(key).is_some_and(|known| holds(known, value))),
-            (Value::Array(whole), Value::Array(part)) if is_typed_list(part) => part.iter().all(|item| {
-                whole
-                    .iter()
-                    .any(|known| known["type"] == item["type"] && holds(known, item))
-            }),
-            _ => whole == part,
-        }
-    }
-    holds(&normal(before), &normal(part))
-}
-
-/// Drops nulls and empty objects, and orders lists that are maps by `type` (conditions), because the API
-/// keeps those in the order of their first writing.
-fn normal(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => Value::Object(
-            fields
-                .iter()
-                .filter(|(_, field)| !field.is_null())
-                .map(|(key, field)| (key.clone(), normal(field)))
-                .collect(),
-        ),
-        Value::Array(items) => {
-            let mut items: Vec<Value> = items.iter().map(normal).collect();
-            if is_typed_list(&items) {
-                items.sort_by(|a, b| a["type"].as_str().cmp(&b["type"].as_str()));
-            }
-            Value::Array(items)
-        }
-        Value::Null => Value::Object(serde_json::Map::new()),
-        other => other.clone(),
-    }
-}
-
-fn is_typed_list(items: &[Value]) -> bool {
-    !items.is_empty()
-        && items
-            .iter()
-            .all(|item| item.get("type").is_some_and(Value::is_string))
 }
