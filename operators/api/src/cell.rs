@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Gateway", type_ = "string", json_path = ".spec.gateway.address"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("a cell name is a DNS label of at most 40 characters that starts with a letter")
+        .message("metadata.name must be a DNS label of at most 40 characters that starts with a letter")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.region == oldSelf.region").message("region is immutable").field_path(".region"))]

@@ -30,7 +30,7 @@ use crate::{Availability, TenantReference, tenant_cluster::Network};
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.class"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.matches('^c[a-z2-7]{9}$')").message("a control plane is named after its cpid")
+    validation = Rule::new("self.metadata.name.matches('^c[a-z2-7]{9}$')").message("metadata.name must be the cpid")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

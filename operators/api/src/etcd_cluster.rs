@@ -29,7 +29,7 @@ pub const SERVING: &str = "Serving";
     printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 30").message("a name has at most 30 characters")
+    validation = Rule::new("size(self.metadata.name) <= 30").message("metadata.name has at most 30 characters")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -20,7 +20,7 @@ use crate::control_plane::ComponentResources;
     printcolumn(name = "Order", type_ = "integer", json_path = ".spec.order"),
     printcolumn(name = "ApiServerMemory", type_ = "string", json_path = ".spec.apiServer.memoryLimit"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name in ['small', 'medium', 'large']").message("a size class is small, medium or large")
+    validation = Rule::new("self.metadata.name in ['small', 'medium', 'large']").message("metadata.name must be small, medium or large")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SizeClassSpec {

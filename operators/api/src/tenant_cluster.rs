@@ -30,7 +30,7 @@ use crate::Availability;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Cpid", type_ = "string", json_path = ".status.cpid", priority = 1),
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("a cluster name is a DNS label of at most 40 characters that starts with a letter")
+        .message("metadata.name must be a DNS label of at most 40 characters that starts with a letter")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
