@@ -17,6 +17,8 @@ use crate::{records, requests};
 
 /// When to look again at what a watch should have told of.
 const RETRY: Duration = Duration::from_mins(1);
+/// When to look again for a namespace, of which no watch tells; people wait for what goes into it.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A reconcile that failed.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +144,8 @@ impl Agent {
         match (decision, &request, &copy) {
             (requests::Decision::Copy(built), _, _) => match self.applier.apply(built.as_ref()).await {
                 Ok(_) => {}
-                // The namespace comes with the control plane, whose next change brings this request again.
-                Err(error) if error.is_not_found() => return Ok(Outcome::waiting("its namespace", RETRY)),
+                // It comes with the control plane, whose next change brings this request again.
+                Err(error) if error.is_not_found() => return Ok(Outcome::waiting("its namespace", SOON)),
                 Err(error) => return Err(Error::Apply(error)),
             },
             (requests::Decision::Answer(status), Some(request), _) => {

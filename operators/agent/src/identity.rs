@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(500),
-    longest: Duration::from_mins(1),
+    longest: Duration::from_secs(15),
 };
 
 /// Why the agent has no certificate.

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Reconnects to the hub: at once at first, for people wait for requests; at most this far apart later.
 const PULL_BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(200),
-    longest: Duration::from_secs(20),
+    longest: Duration::from_secs(15),
 };
 /// How often orphans are counted, beside each complete pull.
 const ORPHAN_PERIOD: Duration = Duration::from_secs(30);

@@ -67,14 +67,14 @@ impl KubernetesHub {
         let namespace = self.cell.namespace();
         loop {
             let client = self.client();
-            feeds
-                .records
-                .open(Api::namespaced(client.clone(), &namespace), "watch records")
-                .await?;
-            feeds
-                .requests
-                .open(Api::namespaced(client, &namespace), "watch requests")
-                .await?;
+            let (records, requests) = (
+                Api::namespaced(client.clone(), &namespace),
+                Api::namespaced(client, &namespace),
+            );
+            tokio::try_join!(
+                feeds.records.open(records, "watch records"),
+                feeds.requests.open(requests, "watch requests"),
+            )?;
             let (mut records, mut requests) = (Vec::new(), Vec::new());
             tokio::select! {
                 change = feeds.records.next("watch records") => records.extend(change?),

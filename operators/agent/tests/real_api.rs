@@ -1,0 +1,323 @@
+//! The agent against a real API server: what it promises to the hub and to people who wait.
+//!
+//! Runs where `SKEP_TEST_BIN` names a directory with `etcd` and `kube-apiserver`.
+
+mod lab;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Request;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use kube::{Api, Client, ResourceExt};
+use lab::{CPID, HUB_NAMESPACE, Lab, binaries, record, settings, until};
+use serde_json::{Value, json};
+use skep_agent::hub::kubernetes::KubernetesHub;
+use skep_agent::{run, run_with};
+use skep_api::{Cell, CertificateRequest, ControlPlane, DeploymentRecord};
+use skep_runtime::CancellationToken;
+use skep_runtime::conditions::is_true;
+use tokio::sync::watch;
+
+/// The longest that one request of a user may take down and up again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the hub does to its objects.
+struct Hub {
+    records: Api<DeploymentRecord>,
+    requests: Api<CertificateRequest>,
+}
+
+impl Hub {
+    fn of(lab: &Lab) -> Self {
+        Self {
+            records: Api::namespaced(lab.admin.clone(), HUB_NAMESPACE),
+            requests: Api::namespaced(lab.admin.clone(), HUB_NAMESPACE),
+        }
+    }
+
+    async fn made_true(&self, cpid: &str, revision: &str) {
+        until("the record is made true", || async {
+            let record = self.records.get(cpid).await.ok()?;
+            let status = record.status.as_ref()?;
+            let is_there = status.observed_revision.as_deref() == Some(revision)
+                && status.observed_generation == record.metadata.generation
+                && is_true(&status.conditions, "Ready");
+            is_there.then_some(())
+        })
+        .await;
+    }
+
+    /// Asks for a certificate and returns how long the answer took.
+    async fn ask(&self, cpid: &str, name: &str) -> Duration {
+        let request: CertificateRequest = serde_json::from_value(request(cpid, name)).unwrap();
+        let start = Instant::now();
+        self.requests
+            .create(&PostParams::default(), &request)
+            .await
+            .unwrap();
+        until("the request is answered", || async {
+            let request = self.requests.get(name).await.ok()?;
+            request
+                .status
+                .filter(|status| is_true(&status.conditions, "Issued"))
+        })
+        .await;
+        start.elapsed()
+    }
+
+    /// Deletes the record and lets it go once the cell says that nothing is left.
+    async fn remove(&self, cpid: &str) {
+        self.records.delete(cpid, &DeleteParams::default()).await.unwrap();
+        until("the record says that nothing is left", || async {
+            let record = self.records.get(cpid).await.ok()?;
+            is_true(&record.status.as_ref()?.conditions, "Deleted").then_some(())
+        })
+        .await;
+        let body = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        self.records
+            .patch(cpid, &PatchParams::default(), &body)
+            .await
+            .unwrap();
+        until("the record is gone", || async {
+            self.records.get_opt(cpid).await.ok()?.is_none().then_some(())
+        })
+        .await;
+    }
+}
+
+fn request(cpid: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "skep.dev/v1alpha1",
+        "kind": "CertificateRequest",
+        "metadata": {"name": name, "namespace": HUB_NAMESPACE},
+        "spec": {"cpid": cpid, "request": "r", "ttlSeconds": 600, "username": "skep:user:me", "groups": []},
+    })
+}
+
+async fn is_gone<K>(api: &Api<K>, name: &str)
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    until("it is gone", || async {
+        api.get_opt(name).await.ok()?.is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_go_down_and_states_come_up() {
+    let Some(binaries) = binaries() else { return };
+    let lab = Lab::start(&binaries).await;
+    let (hub, shutdown) = (Hub::of(&lab), CancellationToken::new());
+    let agent = tokio::spawn(run(
+        lab.agent_client(),
+        lab.agent_config(),
+        settings(),
+        shutdown.clone(),
+    ));
+    let (cells, planes) = (
+        Api::<Cell>::all(lab.admin.clone()),
+        Api::<ControlPlane>::all(lab.admin.clone()),
+    );
+    until("the agent checks in", || async {
+        cells.get("local").await.ok()?.status?.last_check_in
+    })
+    .await;
+
+    lab.apply(record(CPID)).await;
+    hub.made_true(CPID, "0123456789abcdef").await;
+    let mut changed = record(CPID);
+    changed["spec"]["revision"] = json!("fedcba9876543210");
+    changed["spec"]["controlPlane"]["apiServer"]["replicas"] = json!(2);
+    lab.apply(changed).await;
+    hub.made_true(CPID, "fedcba9876543210").await;
+    assert_eq!(planes.get(CPID).await.unwrap().spec.api_server.replicas, 2);
+
+    let mut times = Vec::new();
+    for number in 0..20 {
+        times.push(hub.ask(CPID, &format!("r{number}")).await);
+    }
+    times.sort();
+    println!(
+        "20 certificate requests, down and up: median {:?}, worst {:?}",
+        times[10], times[19]
+    );
+    assert!(times[10] < PATIENCE, "{times:?}");
+    let copies: Api<CertificateRequest> = Api::namespaced(lab.admin.clone(), &format!("cp-{CPID}"));
+    assert!(copies.get_opt("r0").await.unwrap().is_some());
+    hub.requests.delete("r0", &DeleteParams::default()).await.unwrap();
+    is_gone(&copies, "r0").await;
+
+    let before = planes.get(CPID).await.unwrap().uid();
+    hub.remove(CPID).await;
+    assert!(planes.get_opt(CPID).await.unwrap().is_none());
+    lab.apply(record(CPID)).await;
+    hub.made_true(CPID, "0123456789abcdef").await;
+    assert_ne!(
+        planes.get(CPID).await.unwrap().uid(),
+        before,
+        "a record that came again got the old one"
+    );
+    shutdown.cancel();
+    agent.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_record_made_is_left_alone() {
+    let Some(binaries) = binaries() else { return };
+    let lab = Lab::start(&binaries).await;
+    let (hub, shutdown) = (Hub::of(&lab), CancellationToken::new());
+    let planes = Api::<ControlPlane>::all(lab.admin.clone());
+    let mut orphan = json!({"apiVersion": "skep.dev/v1alpha1", "kind": "ControlPlane"});
+    orphan["metadata"] = json!({"name": "corphanaaa", "labels": {"skep.dev/cell": "local"}});
+    orphan["spec"] = record(CPID)["spec"]["controlPlane"].clone();
+    lab.apply(orphan.clone()).await;
+    orphan["metadata"]["name"] = json!(CPID);
+    orphan["spec"]["tenant"]["uid"] = json!("another");
+    lab.apply(orphan).await;
+    let agent = tokio::spawn(run(
+        lab.agent_client(),
+        lab.agent_config(),
+        settings(),
+        shutdown.clone(),
+    ));
+
+    lab.apply(record(CPID)).await;
+    until("the record is refused", || async {
+        let conditions = hub.records.get(CPID).await.ok()?.status?.conditions;
+        (conditions.first()?.reason == "InvalidSpec").then_some(())
+    })
+    .await;
+    hub.remove(CPID).await;
+    for name in ["corphanaaa", CPID] {
+        let plane = planes.get(name).await.unwrap();
+        assert!(plane.metadata.deletion_timestamp.is_none(), "{name} was deleted");
+    }
+    assert_eq!(planes.get(CPID).await.unwrap().spec.tenant.uid, "another");
+    shutdown.cancel();
+    agent.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_was_down_is_taken_up_again() {
+    let Some(binaries) = binaries() else { return };
+    let (mut hub_lab, cell) = tokio::join!(Lab::start(&binaries), Lab::start(&binaries));
+    let (hub, shutdown) = (Hub::of(&hub_lab), CancellationToken::new());
+    let agent = tokio::spawn(run(
+        cell.agent_client(),
+        hub_lab.agent_config(),
+        settings(),
+        shutdown.clone(),
+    ));
+    hub_lab.apply(record(CPID)).await;
+    hub.made_true(CPID, "0123456789abcdef").await;
+
+    hub_lab.kill_api_server();
+    let planes = Api::<ControlPlane>::all(cell.admin.clone());
+    let said = json!({"status": {"version": "1.36.4"}});
+    planes
+        .patch_status(CPID, &PatchParams::default(), &Patch::Merge(said))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    hub_lab.start_api_server().await;
+    let start = Instant::now();
+    until("what happened meanwhile is told", || async {
+        let version = hub.records.get(CPID).await.ok()?.status?.version?;
+        (version == "1.36.4").then_some(())
+    })
+    .await;
+    println!("told {:?} after the hub came back", start.elapsed());
+    println!("a request then took {:?}", hub.ask(CPID, "later").await);
+    hub.remove(CPID).await;
+    is_gone(&planes, CPID).await;
+    shutdown.cancel();
+    agent.await.unwrap().unwrap();
+}
+
+/// When an agent dies: at one of its requests, before it is sent or before its answer is read.
+struct Fuse {
+    left: AtomicUsize,
+    is_sent: bool,
+    burnt: CancellationToken,
+}
+
+impl Fuse {
+    fn new(requests: usize, is_sent: bool) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(requests),
+            is_sent,
+            burnt: CancellationToken::new(),
+        })
+    }
+
+    /// A client with which the agent dies.
+    fn wire(self: &Arc<Self>, client: &Client) -> Client {
+        let (fuse, client) = (self.clone(), client.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (fuse, client) = (fuse.clone(), client.clone());
+            async move {
+                let left = fuse
+                    .left
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                let is_last = left == Ok(1);
+                if is_last && !fuse.is_sent {
+                    fuse.burnt.cancel();
+                    std::future::pending::<()>().await;
+                }
+                let response = client.send(request).await;
+                if is_last {
+                    fuse.burnt.cancel();
+                    std::future::pending::<()>().await;
+                }
+                response
+            }
+        });
+        Client::new(service, "default")
+    }
+}
+
+/// Runs agents one after the other: the first dies by its fuse, the second lives.
+async fn mortal(cell: Client, hub: Client, requests: usize, is_sent: bool) {
+    for fuse in [Fuse::new(requests, is_sent), Fuse::new(usize::MAX, false)] {
+        let (_, current) = watch::channel(fuse.wire(&hub));
+        let hub = Arc::new(KubernetesHub::new(current, settings().cell));
+        tokio::select! {
+            ended = run_with(fuse.wire(&cell), hub, settings()) => panic!("{ended:?}"),
+            () = fuse.burnt.cancelled() => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_any_two_steps_it_converges() {
+    let Some(binaries) = binaries() else { return };
+    let lab = Lab::start(&binaries).await;
+    let hub = Hub::of(&lab);
+    let planes = Api::<ControlPlane>::all(lab.admin.clone());
+    for (round, is_sent) in (0..60).map(|round| (round, round % 2 == 0)) {
+        let letter = |number: usize| char::from(b'a' + u8::try_from(number % 26).unwrap());
+        let cpid = format!("ckilled{}{}a", letter(round / 26), letter(round));
+        let life = mortal(lab.agent_client(), lab.admin.clone(), round / 2 + 1, is_sent);
+        let scenario = async {
+            lab.apply(record(&cpid)).await;
+            hub.made_true(&cpid, "0123456789abcdef").await;
+            hub.ask(&cpid, &format!("r-{cpid}")).await;
+            hub.requests
+                .delete(&format!("r-{cpid}"), &DeleteParams::default())
+                .await
+                .unwrap();
+            let copies: Api<CertificateRequest> = Api::namespaced(lab.admin.clone(), &format!("cp-{cpid}"));
+            is_gone(&copies, &format!("r-{cpid}")).await;
+            hub.remove(&cpid).await;
+            assert!(planes.get_opt(&cpid).await.unwrap().is_none(), "round {round}");
+        };
+        tokio::select! {
+            () = scenario => {}
+            () = life => unreachable!("the second agent lives"),
+        }
+    }
+}
