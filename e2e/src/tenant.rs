@@ -21,7 +21,7 @@ impl Tenant {
         let text = platform.skep(&["kubeconfig", name]).await?.success()?;
         let directory = platform.home.join("e2e");
         std::fs::create_dir_all(&directory)?;
-        let kubeconfig = directory.join(format!("{name}-{}.kubeconfig", std::process::id()));
+        let kubeconfig = directory.join(format!("{name}-{:016x}.kubeconfig", rand::random::<u64>()));
         std::fs::write(&kubeconfig, text).with_context(|| format!("cannot write {}", kubeconfig.display()))?;
         Ok(Self { name: name.to_owned(), kubeconfig })
     }

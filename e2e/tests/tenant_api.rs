@@ -61,7 +61,7 @@ async fn server_side_apply_keeps_its_field_manager() {
 
 #[tokio::test]
 async fn a_watch_through_the_gateway_sees_objects_of_a_new_kind_at_once() {
-    let (_, tenant) = demo().await;
+    let (platform, tenant) = demo().await;
     let definition = r"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -77,7 +77,7 @@ spec:
     let wait = ["wait", "--for=condition=Established", "crd/bees.e2e.skep.dev", "--timeout=60s"];
     tenant.kubectl(&wait).await.unwrap().success().unwrap();
     let kubeconfig = tenant.kubeconfig().unwrap();
-    let path = std::env::temp_dir().join(format!("e2e-watch-{}.kubeconfig", std::process::id()));
+    let path = platform.home.join("e2e/watch.kubeconfig");
     std::fs::write(&path, kubeconfig).unwrap();
     let mut watch = tokio::process::Command::new("kubectl")
         .arg("--kubeconfig")
