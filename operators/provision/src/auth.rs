@@ -1,7 +1,7 @@
 //! Who asks, and whether they may.
 //!
 //! Project tokens are checked against their Secret on every request, so that a revocation works at once;
-//! everything else is for the hub's API server to judge (TokenReview, SubjectAccessReview). Tokens are held
+//! everything else is for the hub's API server to judge (`TokenReview`, `SubjectAccessReview`). Tokens are held
 //! no longer than the request and never printed.
 
 mod access;

@@ -267,19 +267,11 @@ fn percent_decode(text: &str) -> String {
         let hex = bytes
             .get(place + 1..place + 3)
             .and_then(|pair| std::str::from_utf8(pair).ok());
-        match hex
+        let escaped = hex
             .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-            .filter(|_| bytes[place] == b'%')
-        {
-            Some(byte) => {
-                decoded.push(byte);
-                place += 3;
-            }
-            None => {
-                decoded.push(bytes[place]);
-                place += 1;
-            }
-        }
+            .filter(|_| bytes[place] == b'%');
+        decoded.push(escaped.unwrap_or(bytes[place]));
+        place += if escaped.is_some() { 3 } else { 1 };
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }

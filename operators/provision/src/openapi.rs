@@ -1,4 +1,4 @@
-//! The API's own description, OpenAPI 3.1, made from the handlers and the types that they take and give.
+//! The API's own description, `OpenAPI` 3.1, made from the handlers and the types that they take and give.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

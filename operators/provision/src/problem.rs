@@ -2,8 +2,6 @@
 //!
 //! It must never carry a text that another server, a library or the operating system made: those go to the log.
 
-use std::collections::BTreeMap;
-
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -40,9 +38,9 @@ pub struct Problem {
     /// With 409: what stands in the way, as its own endpoint shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub current: Option<serde_json::Value>,
+    pub current: Option<Box<serde_json::Value>>,
     #[serde(skip)]
-    headers: BTreeMap<&'static str, String>,
+    retry_after: Option<u32>,
 }
 
 /// What is wrong with one field.
@@ -170,7 +168,7 @@ impl Kind {
             detail: detail.into(),
             errors: Vec::new(),
             current: None,
-            headers: BTreeMap::new(),
+            retry_after: None,
         }
     }
 }
@@ -178,9 +176,7 @@ impl Kind {
 impl Problem {
     /// 401, with the challenge that RFC 6750 asks for.
     pub fn unauthenticated(detail: &str) -> Self {
-        Kind::Unauthenticated
-            .because(detail)
-            .with_header("www-authenticate", "Bearer realm=\"skep\"")
+        Kind::Unauthenticated.because(detail)
     }
 
     /// 422 with every field that is wrong.
@@ -198,14 +194,16 @@ impl Problem {
     }
 
     /// 429 or 503 with the time after which to come back.
-    pub fn retry_after(self, seconds: u32) -> Self {
-        self.with_header("retry-after", &seconds.max(1).to_string())
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        self
     }
 
     /// Adds what stands in the way.
     #[must_use]
     pub fn with_current<T: Serialize>(mut self, current: &T) -> Self {
-        self.current = serde_json::to_value(current).ok();
+        self.current = serde_json::to_value(current).ok().map(Box::new);
         self
     }
 
@@ -213,11 +211,6 @@ impl Problem {
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
-        self
-    }
-
-    fn with_header(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.insert(name, value.to_owned());
         self
     }
 
@@ -240,10 +233,14 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
-        for (name, value) in self.headers {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().insert(name, value);
-            }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"skep\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

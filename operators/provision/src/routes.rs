@@ -26,7 +26,7 @@ use crate::state::AppState;
 use crate::telemetry::observe;
 
 /// Time for a request to be answered; event streams begin within it and then go on.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Says that an answer tells of an earlier request with the same `Idempotency-Key`.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 

@@ -16,7 +16,7 @@ use crate::state::AppState;
 use crate::tls::{Keeper, TlsError};
 
 /// How often the certificate at the hub is looked at; what another replica renewed is served after so long.
-const CERTIFICATE_PERIOD: Duration = Duration::from_secs(60);
+const CERTIFICATE_PERIOD: Duration = Duration::from_mins(1);
 /// How long a start waits between two tries to have a certificate.
 const START_PERIOD: Duration = Duration::from_secs(2);
 /// Time for requests that are under way to be answered at the end.

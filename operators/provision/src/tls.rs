@@ -2,7 +2,7 @@
 //!
 //! The Secret `skep-provision-tls` holds an authority of its own and the leaf; whoever sees first that it is missing
 //! or due writes it, guarded by the resource version, and the others take it over. The authority's certificate is
-//! also in the ConfigMap `skep-provision-ca`, for those who may not read Secrets.
+//! also in the config map `skep-provision-ca`, for those who may not read Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::state::{ask, hub_code};
 
 /// The Secret that holds authority and leaf.
 pub const SECRET: &str = "skep-provision-tls";
-/// The ConfigMap that holds the authority's certificate, key `ca.crt`.
+/// The config map that holds the authority's certificate, key `ca.crt`.
 pub const CONFIG_MAP: &str = "skep-provision-ca";
 const AUTHORITY_CERTIFICATE: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";

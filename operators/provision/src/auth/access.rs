@@ -1,4 +1,4 @@
-//! What a caller may do, asked of the hub's API server by SubjectAccessReview.
+//! What a caller may do, asked of the hub's API server by `SubjectAccessReview`.
 //!
 //! A project's token may do everything to its project's clusters and nothing else.
 

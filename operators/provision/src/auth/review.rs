@@ -1,4 +1,4 @@
-//! Tokens that the hub's API server knows: service accounts and OIDC users, by TokenReview.
+//! Tokens that the hub's API server knows: service accounts and OIDC users, by `TokenReview`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +34,14 @@ pub struct User {
 /// The answers of the last seconds, by the SHA-256 of the token.
 #[derive(Debug, Default)]
 pub struct ReviewCache {
-    answers: Mutex<HashMap<[u8; 32], (Instant, Option<User>)>>,
+    answers: Mutex<HashMap<[u8; 32], Answer>>,
+}
+
+/// Who a token's bearer is, if anyone, and when that was asked.
+#[derive(Debug, Clone)]
+struct Answer {
+    at: Instant,
+    user: Option<User>,
 }
 
 impl ReviewCache {
@@ -42,7 +49,7 @@ impl ReviewCache {
     pub(super) async fn check(&self, client: &Client, bearer: &Bearer) -> Result<User, Problem> {
         let digest = bearer.digest();
         let answer = match self.recall(&digest, Instant::now()) {
-            Some(answer) => answer,
+            Some(answer) => answer.user,
             None => self.ask(client, bearer, digest).await?,
         };
         answer.ok_or_else(|| Problem::unauthenticated("the token is not known or has expired"))
@@ -63,10 +70,12 @@ impl ReviewCache {
         Ok(user)
     }
 
-    fn recall(&self, digest: &[u8; 32], now: Instant) -> Option<Option<User>> {
+    fn recall(&self, digest: &[u8; 32], now: Instant) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, user) = answers.get(digest)?;
-        (now.saturating_duration_since(*at) < BELIEVED).then(|| user.clone())
+        answers
+            .get(digest)
+            .filter(|answer| now.saturating_duration_since(answer.at) < BELIEVED)
+            .cloned()
     }
 
     fn remember(&self, digest: [u8; 32], now: Instant, user: Option<User>) {
@@ -74,7 +83,7 @@ impl ReviewCache {
         if answers.len() >= KEPT {
             answers.clear();
         }
-        answers.insert(digest, (now, user));
+        answers.insert(digest, Answer { at: now, user });
     }
 }
 

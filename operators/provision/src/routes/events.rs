@@ -55,7 +55,7 @@ pub(crate) async fn stream(
     let uid = cluster.uid().unwrap_or_default();
     let first = stream::iter([Message::Cluster(Box::new(Cluster::from(&cluster)))]);
     let merged = stream::select_all([
-        changes(&state, &path, cluster),
+        changes(&state, &path, &cluster),
         kubernetes_events(&state, &path, &uid),
         rechecks(&state, &path, bearer),
     ]);
@@ -147,11 +147,11 @@ impl Stream for UntilEnd {
 }
 
 /// The cluster whenever what a tenant sees of it changes.
-fn changes(state: &AppState, path: &ClusterPath, shown: TenantCluster) -> BoxStream<'static, Message> {
+fn changes(state: &AppState, path: &ClusterPath, shown: &TenantCluster) -> BoxStream<'static, Message> {
     let uid = shown.uid();
     let config = watcher::Config::default().fields(&format!("metadata.name={}", path.cluster));
     let events = watcher(clusters(state, &path.project), config);
-    let mut last = Cluster::from(&shown);
+    let mut last = Cluster::from(shown);
     let mut failures = 0;
     let mut is_listed = false;
     let messages = events.filter_map(move |event| {

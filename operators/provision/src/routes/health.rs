@@ -36,7 +36,7 @@ pub(crate) async fn metrics() -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 
-/// The OpenAPI document.
+/// The API's own description.
 pub(crate) async fn openapi() -> Response {
     (
         [(header::CONTENT_TYPE, "application/json")],

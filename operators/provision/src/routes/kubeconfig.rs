@@ -191,9 +191,8 @@ async fn submit(
     object: &CertificateRequest,
     binding: Option<&Binding>,
 ) -> Result<(), Problem> {
-    let error = match ask(requests.create(&post_params(), object)).await {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
+    let Err(error) = ask(requests.create(&post_params(), object)).await else {
+        return Ok(());
     };
     if hub_code(&error) != Some(409) {
         return Err(from_hub(&error));

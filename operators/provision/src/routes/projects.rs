@@ -19,7 +19,7 @@ use crate::model::{NewProject, Page, Project};
 use crate::problem::{Kind, Problem, from_hub};
 use crate::state::{AppState, ask, hub_code};
 
-/// The ClusterRole whose rights this server takes in each project's namespace, by a RoleBinding of the same name.
+/// The role whose rights this server takes in each project's namespace, by a binding of the same name.
 const ACCESS_ROLE: &str = "skep:provision-project";
 /// The service accounts that this server may run under.
 const SERVICE_ACCOUNTS: [&str; 1] = ["skep-hub"];

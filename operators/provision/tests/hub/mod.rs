@@ -335,7 +335,7 @@ async fn token(accounts: &Api<ServiceAccount>, name: &str) -> String {
     answer.status.unwrap().token.unwrap()
 }
 
-/// A client that trusts what the ConfigMap says, as `skep up` does.
+/// A client that trusts what the config map says, as `skep up` does.
 async fn trusting_client(admin: &Client) -> reqwest::Client {
     use k8s_openapi::api::core::v1::ConfigMap;
     let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), "skep-system");
