@@ -149,8 +149,9 @@ impl Applier {
 
     /// Applies the whole status of `observed`, unless that status already equals `status`.
     ///
-    /// For a status that this controller writes alone. The write carries the observed uid, so that it
-    /// cannot land on a successor of the same name.
+    /// For a status that this controller writes alone. The write carries the observed uid, but API servers
+    /// do not check it for custom resources: a stale write can land on a successor of the same name, until
+    /// that one's own reconcile corrects it.
     pub async fn apply_status<K, S>(&self, observed: &K, status: &S) -> Result<StatusWrite, ApplyError>
     where
         K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,

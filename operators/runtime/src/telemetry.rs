@@ -95,8 +95,8 @@ pub fn init(component: &str, verbosity: u8, format: LogFormat) -> Result<Telemet
 
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        // kube's controller opens a span of its own for each reconcile; ours has the object already.
-        0 => "info,kube=warn",
+        // kube opens a span for each reconcile, as we do; its client logs each error that it also returns.
+        0 => "info,kube=warn,kube_client::client::builder=off",
         1 => {
             "info,skep=debug,skep_runtime=debug,skep_control_plane=debug,skep_etcd=debug,skep_gateway=debug,\
               skep_fleet=debug,skep_agent=debug,skep_provision=debug,skep_cells=debug,skep_provider=debug"

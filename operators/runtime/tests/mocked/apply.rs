@@ -86,7 +86,7 @@ async fn an_equal_status_is_not_written() {
 }
 
 #[tokio::test]
-async fn a_changed_status_is_written_for_this_uid_only() {
+async fn a_changed_status_is_written_with_its_uid() {
     let (client, mut server) = crate::mock::server();
     let observed = pod(&json!({"phase": "Pending", "message": "gone with the next write"}));
     let task = tokio::spawn(async move {
