@@ -29,11 +29,15 @@ impl Written {
     /// Whether they were written within the last three seconds.
     pub fn is_recent(&self, uid: &str, now: Instant) -> bool {
         let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        at.get(uid).is_some_and(|at| now.saturating_duration_since(*at) < PAUSE)
+        at.get(uid)
+            .is_some_and(|at| now.saturating_duration_since(*at) < PAUSE)
     }
 
     fn note(&self, uid: &str) {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+        self.at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.to_owned(), Instant::now());
     }
 
     /// Forgets a cluster that is gone.
@@ -49,7 +53,10 @@ pub async fn apply_certificates(
     certificates: &Certificates,
 ) -> Result<(), ApplyError> {
     let api: Api<Secret> = Api::namespaced(applier.client().clone(), &cluster.namespace);
-    let params = PostParams { field_manager: Some(labels::field_manager(CONTROLLER)), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(labels::field_manager(CONTROLLER)),
+        ..PostParams::default()
+    };
     let authorities = certificates.authorities.iter().map(|secret| {
         let (api, params) = (&api, &params);
         async move {
@@ -68,11 +75,19 @@ pub async fn apply_certificates(
 }
 
 /// Writes the Services and the disruption budget.
-pub async fn apply_lasting(applier: &Applier, cluster: &Cluster, written: &Written) -> Result<(), ApplyError> {
+pub async fn apply_lasting(
+    applier: &Applier,
+    cluster: &Cluster,
+    written: &Written,
+) -> Result<(), ApplyError> {
     let client = build_client_service(cluster);
     let peer = build_peer_service(cluster);
     let budget = build_disruption_budget(cluster);
-    tokio::try_join!(applier.apply(&client), applier.apply(&peer), applier.apply(&budget))?;
+    tokio::try_join!(
+        applier.apply(&client),
+        applier.apply(&peer),
+        applier.apply(&budget)
+    )?;
     written.note(&cluster.uid);
     Ok(())
 }

@@ -27,7 +27,11 @@ pub const METRICS_PORT: i32 = 2381;
 
 /// What selects the children of exactly this cluster.
 pub fn selector(name: &str, uid: &str) -> String {
-    format!("{}={MANAGED_BY},{}={name},{UID_LABEL}={uid}", labels::APP_MANAGED_BY, labels::APP_INSTANCE)
+    format!(
+        "{}={MANAGED_BY},{}={name},{UID_LABEL}={uid}",
+        labels::APP_MANAGED_BY,
+        labels::APP_INSTANCE
+    )
 }
 
 /// What selects the children of all clusters.

@@ -20,7 +20,9 @@ use crate::error::Error;
 use crate::execute::{Effect, Step};
 use crate::members::{Credentials, Members};
 use crate::metrics::{STEPS, step};
-use crate::observe::{Children, Memory, assemble, fetch_children, fetch_membership, fetch_object, fetch_secrets};
+use crate::observe::{
+    Children, Memory, assemble, fetch_children, fetch_membership, fetch_object, fetch_secrets,
+};
 use crate::observed::Observed;
 use crate::status::{build_failed_status, build_invalid_status, build_status, outcome, write_status};
 use crate::validate::{Cluster, validate};
@@ -64,7 +66,9 @@ impl<M: Members> Reconcile<EtcdCluster> for Operator<M> {
                 return Ok(Outcome::skipped(invalid.to_string()));
             }
         };
-        self.applier.add_finalizer(&object, &labels::finalizer(CONTROLLER)).await?;
+        self.applier
+            .add_finalizer(&object, &labels::finalizer(CONTROLLER))
+            .await?;
         let result = self.bring_closer(&object, &cluster).await;
         if let Err(error) = &result {
             self.tell_failure(&cluster, error).await;
@@ -107,10 +111,16 @@ impl<M: Members> Operator<M> {
     }
 
     /// Decides and acts, and looks again, until there is nothing to do but wait.
-    async fn take_steps(&self, cluster: &Cluster, credentials: &Arc<Credentials>) -> Result<Option<Look>, Error> {
+    async fn take_steps(
+        &self,
+        cluster: &Cluster,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Option<Look>, Error> {
         let mut taken = 0;
         loop {
-            let Some(mut look) = self.look(cluster, credentials).await? else { return Ok(None) };
+            let Some(mut look) = self.look(cluster, credentials).await? else {
+                return Ok(None);
+            };
             taken += 1;
             if matches!(look.action, Action::Wait { .. } | Action::Done) || taken > STEPS_AT_A_TIME {
                 return Ok(Some(look));
@@ -134,7 +144,10 @@ impl<M: Members> Operator<M> {
             };
             STEPS.with_label_values(&[step(&look.action), label]).inc();
             if let Effect::Refused(what) = effect? {
-                look.action = Action::Wait { what, on: crate::decide::Signal::Etcd };
+                look.action = Action::Wait {
+                    what,
+                    on: crate::decide::Signal::Etcd,
+                };
                 return Ok(Some(look));
             }
         }
@@ -149,12 +162,18 @@ impl<M: Members> Operator<M> {
         let is_ours = |object: &EtcdCluster| {
             object.uid().as_deref() == Some(&cluster.uid) && object.metadata.deletion_timestamp.is_none()
         };
-        let Some(object) = object.filter(is_ours) else { return Ok(None) };
+        let Some(object) = object.filter(is_ours) else {
+            return Ok(None);
+        };
         let membership = fetch_membership(&self.members, cluster, &children.pods, credentials).await;
         let fresh = fresh_name(cluster, &children);
         let observed = assemble(cluster, &object, children, membership, &self.memory, fresh);
         let action = decide(&observed);
-        Ok(Some(Look { object, observed, action }))
+        Ok(Some(Look {
+            object,
+            observed,
+            action,
+        }))
     }
 
     /// A status that lost a race is written by the reconcile that the winner's write triggers.
@@ -166,7 +185,9 @@ impl<M: Members> Operator<M> {
     }
 
     async fn tell_failure(&self, cluster: &Cluster, error: &Error) {
-        let Ok(Some(object)) = fetch_object(&self.client, &cluster.namespace, &cluster.name).await else { return };
+        let Ok(Some(object)) = fetch_object(&self.client, &cluster.namespace, &cluster.name).await else {
+            return;
+        };
         let status = build_failed_status(&object, &chain(error), Timestamp::now());
         if let Err(error) = self.write(&object, &status).await {
             tracing::debug!(%error, "cannot tell of the failure");
@@ -183,8 +204,9 @@ fn fresh_name(cluster: &Cluster, children: &Children) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut chance = rand::rng();
     loop {
-        let suffix: String =
-            (0..5).map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())])).collect();
+        let suffix: String = (0..5)
+            .map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())]))
+            .collect();
         let name = format!("{}-{suffix}", cluster.name);
         if !children.pods.contains_key(&name) && !children.claims.contains_key(&name) {
             return name;

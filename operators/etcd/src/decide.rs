@@ -120,11 +120,17 @@ pub fn decide(observed: &Observed) -> Action {
 }
 
 fn latch(action: MemberAction, pod: &str) -> Action {
-    Action::Latch(MemberIntent { action, pod: pod.to_owned() })
+    Action::Latch(MemberIntent {
+        action,
+        pod: pod.to_owned(),
+    })
 }
 
 fn wait(on: Signal, what: impl Into<String>) -> Action {
-    Action::Wait { what: what.into(), on }
+    Action::Wait {
+        what: what.into(),
+        on,
+    }
 }
 
 /// Makes a pod do `start` with an empty volume, and lets it go once it does.
@@ -134,16 +140,26 @@ fn prepare(name: &str, pod: &PodState, start: &Start) -> Option<Action> {
     }
     let (pod_name, version) = (name.to_owned(), pod.version.clone());
     if pod.start.as_ref() != Some(start) {
-        return Some(Action::SetStart { pod: pod_name, version, start: start.clone() });
+        return Some(Action::SetStart {
+            pod: pod_name,
+            version,
+            start: start.clone(),
+        });
     }
-    pod.is_gated.then_some(Action::Release { pod: pod_name, version })
+    pod.is_gated.then_some(Action::Release {
+        pod: pod_name,
+        version,
+    })
 }
 
 /// Deletes the first pod that has ended for good, so that it is made again over its volume.
 fn clear_finished_pod(observed: &Observed) -> Option<Action> {
     let is_left_over = |pod: &PodState| pod.is_finished && !pod.is_deleting;
     let (name, pod) = observed.pods.iter().find(|(_, pod)| is_left_over(pod))?;
-    Some(Action::DeletePod { pod: name.clone(), uid: pod.uid.clone() })
+    Some(Action::DeletePod {
+        pod: name.clone(),
+        uid: pod.uid.clone(),
+    })
 }
 
 /// Says what keeps a pod from running.
@@ -151,6 +167,9 @@ fn trouble(observed: &Observed, pod: &str) -> String {
     match observed.pods.get(pod) {
         None => "its pod is not there yet".to_owned(),
         Some(state) if state.is_deleting => "its pod is ending".to_owned(),
-        Some(state) => state.trouble.clone().unwrap_or_else(|| "it does not answer yet".to_owned()),
+        Some(state) => state
+            .trouble
+            .clone()
+            .unwrap_or_else(|| "it does not answer yet".to_owned()),
     }
 }

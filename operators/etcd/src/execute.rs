@@ -74,17 +74,24 @@ impl<M: Members> Step<'_, M> {
     pub async fn execute(&self, action: &Action, now: Timestamp) -> Result<Effect, ExecuteError> {
         match action {
             Action::Latch(intent) => {
-                self.record(action, now, |status| status.intent = Some(intent.clone())).await
+                self.record(action, now, |status| status.intent = Some(intent.clone()))
+                    .await
             }
             Action::ClearIntent => self.record(action, now, |status| status.intent = None).await,
             Action::RecordBootstrap => self.record_bootstrap(action, now).await,
             Action::StartMember { pod, start } => self.start_member(pod, start).await,
             Action::SetStart { pod, version, start } => {
                 let annotations = pod::start_annotations(self.cluster, pod, start);
-                self.change_pod(pod, version, json!({"metadata": {"annotations": annotations}})).await
+                self.change_pod(pod, version, json!({"metadata": {"annotations": annotations}}))
+                    .await
             }
             Action::Release { pod, version } => {
-                self.change_pod(pod, version, json!({"metadata": {}, "spec": {"schedulingGates": null}})).await
+                self.change_pod(
+                    pod,
+                    version,
+                    json!({"metadata": {}, "spec": {"schedulingGates": null}}),
+                )
+                .await
             }
             Action::DeletePod { pod, uid } => {
                 let api: Api<Pod> = self.api();
@@ -120,7 +127,10 @@ impl<M: Members> Step<'_, M> {
         match write_status(self.client, self.object, &status).await {
             Ok(()) => Ok(Effect::Again),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Effect::Again),
-            Err(source) => Err(ExecuteError::Write { verb: "record a step in the status", source }),
+            Err(source) => Err(ExecuteError::Write {
+                verb: "record a step in the status",
+                source,
+            }),
         }
     }
 
@@ -132,12 +142,17 @@ impl<M: Members> Step<'_, M> {
             })
             .await?;
         let note = "the first member has formed the cluster";
-        self.events.normal(self.object, "Bootstrapped", "Bootstrap", note).await;
+        self.events
+            .normal(self.object, "Bootstrapped", "Bootstrap", note)
+            .await;
         Ok(effect)
     }
 
     async fn start_member(&self, name: &str, start: &Start) -> Result<Effect, ExecuteError> {
-        let params = PostParams { field_manager: Some(labels::field_manager(CONTROLLER)), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(labels::field_manager(CONTROLLER)),
+            ..PostParams::default()
+        };
         if !self.observed.claims.contains_key(name) {
             let api: Api<PersistentVolumeClaim> = self.api();
             let built = claim::build_claim(self.cluster, name);
@@ -152,14 +167,27 @@ impl<M: Members> Step<'_, M> {
     }
 
     /// Changes a pod only while it is of the version that was observed.
-    async fn change_pod(&self, name: &str, version: &str, mut body: serde_json::Value) -> Result<Effect, ExecuteError> {
+    async fn change_pod(
+        &self,
+        name: &str,
+        version: &str,
+        mut body: serde_json::Value,
+    ) -> Result<Effect, ExecuteError> {
         let api: Api<Pod> = self.api();
         body["metadata"]["resourceVersion"] = version.into();
-        let params = PatchParams { field_manager: Some(labels::field_manager(CONTROLLER)), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(labels::field_manager(CONTROLLER)),
+            ..PatchParams::default()
+        };
         match api.patch(name, &params, &Patch::Merge(body)).await {
             Ok(_) => Ok(Effect::Again),
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(Effect::Again),
-            Err(source) => Err(ExecuteError::Write { verb: "change a pod", source }),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+                Ok(Effect::Again)
+            }
+            Err(source) => Err(ExecuteError::Write {
+                verb: "change a pod",
+                source,
+            }),
         }
     }
 
@@ -179,7 +207,9 @@ impl<M: Members> Step<'_, M> {
         };
         let result = match action {
             Action::AddLearner { pod } => {
-                self.members.add_learner(&leader, &build::peer_url(self.cluster, pod)).await
+                self.members
+                    .add_learner(&leader, &build::peer_url(self.cluster, pod))
+                    .await
             }
             Action::Promote { id, .. } => self.members.promote(&leader, *id).await,
             Action::RemoveMember { id, .. } => self.members.remove(&leader, *id).await,
@@ -197,7 +227,10 @@ impl<M: Members> Step<'_, M> {
 
     fn leader(&self) -> Option<crate::members::Target> {
         let members = self.observed.membership.as_ref()?;
-        let leader = members.members.iter().find(|member| Some(member.id) == members.leader)?;
+        let leader = members
+            .members
+            .iter()
+            .find(|member| Some(member.id) == members.leader)?;
         let pod = leader.pod.as_deref()?;
         target(self.cluster, pod, self.observed.pods.get(pod)?, self.credentials)
     }
@@ -225,7 +258,10 @@ impl<M: Members> Step<'_, M> {
 }
 
 fn only(uid: &str) -> Option<Preconditions> {
-    Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None })
+    Some(Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    })
 }
 
 /// An object of this name that is there already is observed next time.

@@ -51,7 +51,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { concurrency: 16, resync: Duration::from_mins(5), instance: None }
+        Self {
+            concurrency: 16,
+            resync: Duration::from_mins(5),
+            instance: None,
+        }
     }
 }
 

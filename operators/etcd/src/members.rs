@@ -98,7 +98,9 @@ pub enum MembersError {
 impl MembersError {
     /// Whether etcd refused because the time has not come, or the step was done before: observe again.
     pub fn is_expected(&self) -> bool {
-        let Self::Call { status, .. } = self else { return false };
+        let Self::Call { status, .. } = self else {
+            return false;
+        };
         // Texts of etcd's api/v3rpc/rpctypes/error.go; the codes alone do not tell them apart.
         const TEXTS: [&str; 7] = [
             "Peer URLs already exists",
@@ -149,8 +151,13 @@ pub struct GrpcMembers;
 
 impl Members for GrpcMembers {
     async fn status(&self, target: &Target) -> Result<MemberStatus, MembersError> {
-        let answer: wire::StatusResponse =
-            call(target, "Status", "/etcdserverpb.Maintenance/Status", wire::StatusRequest {}).await?;
+        let answer: wire::StatusResponse = call(
+            target,
+            "Status",
+            "/etcdserverpb.Maintenance/Status",
+            wire::StatusRequest {},
+        )
+        .await?;
         let header = answer.header.unwrap_or_default();
         Ok(MemberStatus {
             id: header.member_id,
@@ -177,7 +184,10 @@ impl Members for GrpcMembers {
     }
 
     async fn add_learner(&self, target: &Target, peer_url: &str) -> Result<(), MembersError> {
-        let request = wire::MemberAddRequest { peer_urls: vec![peer_url.to_owned()], is_learner: true };
+        let request = wire::MemberAddRequest {
+            peer_urls: vec![peer_url.to_owned()],
+            is_learner: true,
+        };
         let _: wire::MemberAddResponse =
             call(target, "MemberAdd", "/etcdserverpb.Cluster/MemberAdd", request).await?;
         Ok(())
@@ -185,27 +195,47 @@ impl Members for GrpcMembers {
 
     async fn promote(&self, target: &Target, id: u64) -> Result<(), MembersError> {
         let request = wire::MemberIdRequest { id };
-        let _: wire::MembersResponse =
-            call(target, "MemberPromote", "/etcdserverpb.Cluster/MemberPromote", request).await?;
+        let _: wire::MembersResponse = call(
+            target,
+            "MemberPromote",
+            "/etcdserverpb.Cluster/MemberPromote",
+            request,
+        )
+        .await?;
         Ok(())
     }
 
     async fn remove(&self, target: &Target, id: u64) -> Result<(), MembersError> {
         let request = wire::MemberIdRequest { id };
-        let _: wire::MembersResponse =
-            call(target, "MemberRemove", "/etcdserverpb.Cluster/MemberRemove", request).await?;
+        let _: wire::MembersResponse = call(
+            target,
+            "MemberRemove",
+            "/etcdserverpb.Cluster/MemberRemove",
+            request,
+        )
+        .await?;
         Ok(())
     }
 
     async fn move_leader(&self, target: &Target, to: u64) -> Result<(), MembersError> {
         let request = wire::MemberIdRequest { id: to };
-        let _: wire::HeaderResponse =
-            call(target, "MoveLeader", "/etcdserverpb.Maintenance/MoveLeader", request).await?;
+        let _: wire::HeaderResponse = call(
+            target,
+            "MoveLeader",
+            "/etcdserverpb.Maintenance/MoveLeader",
+            request,
+        )
+        .await?;
         Ok(())
     }
 }
 
-async fn call<Q, A>(target: &Target, name: &'static str, path: &'static str, request: Q) -> Result<A, MembersError>
+async fn call<Q, A>(
+    target: &Target,
+    name: &'static str,
+    path: &'static str,
+    request: Q,
+) -> Result<A, MembersError>
 where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
@@ -218,29 +248,50 @@ where
             target: target.server_name.clone(),
             status: Box::new(status),
         };
-        client.ready().await.map_err(|source| refused(Status::unavailable(source.to_string())))?;
+        client
+            .ready()
+            .await
+            .map_err(|source| refused(Status::unavailable(source.to_string())))?;
         let path = PathAndQuery::from_static(path);
-        let answer = client.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;
+        let answer = client
+            .unary(Request::new(request), path, ProstCodec::<Q, A>::default())
+            .await;
         answer.map(tonic::Response::into_inner).map_err(refused)
     });
-    let late = |_| MembersError::TimedOut { call: name, target: target.server_name.clone() };
+    let late = |_| MembersError::TimedOut {
+        call: name,
+        target: target.server_name.clone(),
+    };
     bounded.await.map_err(late)?
 }
 
 async fn connect(target: &Target) -> Result<Channel, MembersError> {
-    let failed = |source| MembersError::Connect { target: target.server_name.clone(), source: Box::new(source) };
+    let failed = |source| MembersError::Connect {
+        target: target.server_name.clone(),
+        source: Box::new(source),
+    };
     let credentials = &target.credentials;
     let tls = ClientTlsConfig::new()
         .domain_name(&target.server_name)
         .ca_certificate(Certificate::from_pem(&credentials.authority))
         .identity(Identity::from_pem(&credentials.certificate, &credentials.key));
-    let endpoint = Endpoint::from_shared(format!("https://{}:2379", bracketed(&target.address))).map_err(failed)?;
+    let endpoint =
+        Endpoint::from_shared(format!("https://{}:2379", bracketed(&target.address))).map_err(failed)?;
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
-    endpoint.tls_config(tls).map_err(failed)?.connect().await.map_err(failed)
+    endpoint
+        .tls_config(tls)
+        .map_err(failed)?
+        .connect()
+        .await
+        .map_err(failed)
 }
 
 fn bracketed(address: &str) -> String {
-    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+    if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -248,7 +299,11 @@ mod tests {
     use super::*;
 
     fn refused(status: Status) -> MembersError {
-        MembersError::Call { call: "MemberAdd", target: "a".into(), status: Box::new(status) }
+        MembersError::Call {
+            call: "MemberAdd",
+            target: "a".into(),
+            status: Box::new(status),
+        }
     }
 
     #[test]
@@ -266,7 +321,11 @@ mod tests {
 
     #[test]
     fn credentials_are_not_printed() {
-        let secret = Credentials { authority: "CA".into(), certificate: "CRT".into(), key: "KEY".into() };
+        let secret = Credentials {
+            authority: "CA".into(),
+            certificate: "CRT".into(),
+            key: "KEY".into(),
+        };
         assert_eq!(format!("{secret:?}"), "Credentials { .. }");
     }
 }

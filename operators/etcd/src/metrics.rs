@@ -7,7 +7,10 @@ use prometheus::{IntCounterVec, opts, register_int_counter_vec};
 use crate::decide::Action;
 
 /// Steps that were carried out, by kind and what became of them.
-#[expect(clippy::expect_used, reason = "name and labels are constants, registered once")]
+#[expect(
+    clippy::expect_used,
+    reason = "name and labels are constants, registered once"
+)]
 pub static STEPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let options = opts!("skep_etcd_steps_total", "Steps towards the desired members");
     register_int_counter_vec!(options, &["step", "outcome"]).expect("the metric is valid and registered once")

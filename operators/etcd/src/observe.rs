@@ -43,32 +43,62 @@ pub struct Children {
 }
 
 /// Reads the object itself; nothing when it is gone.
-pub async fn fetch_object(client: &Client, namespace: &str, name: &str) -> Result<Option<EtcdCluster>, ObserveError> {
+pub async fn fetch_object(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<EtcdCluster>, ObserveError> {
     let api: Api<EtcdCluster> = Api::namespaced(client.clone(), namespace);
     api.get_opt(name).await.map_err(failed("the etcd cluster"))
 }
 
 /// Reads the cluster's Secrets, by name.
-pub async fn fetch_secrets(client: &Client, cluster: &Cluster) -> Result<BTreeMap<String, Secret>, ObserveError> {
+pub async fn fetch_secrets(
+    client: &Client,
+    cluster: &Cluster,
+) -> Result<BTreeMap<String, Secret>, ObserveError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace);
     let wanted = ListParams::default().labels(&build::selector(&cluster.name, &cluster.uid));
     let list = api.list(&wanted).await.map_err(failed("Secrets"))?;
-    Ok(list.into_iter().map(|secret| (secret.name_any(), secret)).collect())
+    Ok(list
+        .into_iter()
+        .map(|secret| (secret.name_any(), secret))
+        .collect())
 }
 
 /// Reads the pods and claims of the cluster `name` with exactly this `uid`.
-pub async fn fetch_children(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<Children, ObserveError> {
+pub async fn fetch_children(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Children, ObserveError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let wanted = ListParams::default().labels(&build::selector(name, uid));
     let (pods, claims) = tokio::join!(pods.list(&wanted), claims.list(&wanted));
-    let pods = pods.map_err(failed("pods"))?.into_iter().map(|pod| (pod.name_any(), pod_state(&pod)));
-    let claims = claims.map_err(failed("volume claims"))?.into_iter().filter_map(|found| {
-        let pod = claim::pod_of(&found.name_any())?.to_owned();
-        let is_deleting = found.metadata.deletion_timestamp.is_some();
-        Some((pod, ClaimState { uid: found.uid().unwrap_or_default(), is_deleting }))
-    });
-    Ok(Children { pods: pods.collect(), claims: claims.collect() })
+    let pods = pods
+        .map_err(failed("pods"))?
+        .into_iter()
+        .map(|pod| (pod.name_any(), pod_state(&pod)));
+    let claims = claims
+        .map_err(failed("volume claims"))?
+        .into_iter()
+        .filter_map(|found| {
+            let pod = claim::pod_of(&found.name_any())?.to_owned();
+            let is_deleting = found.metadata.deletion_timestamp.is_some();
+            Some((
+                pod,
+                ClaimState {
+                    uid: found.uid().unwrap_or_default(),
+                    is_deleting,
+                },
+            ))
+        });
+    Ok(Children {
+        pods: pods.collect(),
+        claims: claims.collect(),
+    })
 }
 
 /// Puts together what a decision is made of.
@@ -103,7 +133,9 @@ pub async fn fetch_membership<M: Members>(
     pods: &BTreeMap<String, PodState>,
     credentials: &Arc<Credentials>,
 ) -> Option<Membership> {
-    let targets = pods.iter().filter_map(|(name, pod)| target(cluster, name, pod, credentials));
+    let targets = pods
+        .iter()
+        .filter_map(|(name, pod)| target(cluster, name, pod, credentials));
     let answers = join_all(targets.map(|target| async {
         let status = members.status(&target).await;
         if let Err(error) = &status {
@@ -113,7 +145,9 @@ pub async fn fetch_membership<M: Members>(
     }));
     let mut answers: Vec<(Target, MemberStatus)> = answers.await.into_iter().flatten().collect();
     answers.sort_by_key(|(_, status)| (status.leader != Some(status.id), status.id));
-    let able = answers.iter().filter(|(_, status)| !status.is_learner && status.leader.is_some());
+    let able = answers
+        .iter()
+        .filter(|(_, status)| !status.is_learner && status.leader.is_some());
     for (target, status) in able {
         match members.list(target).await {
             Ok(listed) => return Some(join(cluster, listed, status, &answers)),
@@ -124,7 +158,12 @@ pub async fn fetch_membership<M: Members>(
 }
 
 /// Where and how the member in a pod is reached.
-pub fn target(cluster: &Cluster, name: &str, pod: &PodState, credentials: &Arc<Credentials>) -> Option<Target> {
+pub fn target(
+    cluster: &Cluster,
+    name: &str,
+    pod: &PodState,
+    credentials: &Arc<Credentials>,
+) -> Option<Target> {
     if pod.is_finished {
         return None;
     }
@@ -141,7 +180,9 @@ fn join(
     from: &MemberStatus,
     answers: &[(Target, MemberStatus)],
 ) -> Membership {
-    let is_corrupt = answers.iter().any(|(_, status)| status.errors.iter().any(|error| error.contains("CORRUPT")));
+    let is_corrupt = answers
+        .iter()
+        .any(|(_, status)| status.errors.iter().any(|error| error.contains("CORRUPT")));
     let mut members: Vec<Member> = listed
         .into_iter()
         .map(|member| {
@@ -152,23 +193,39 @@ fn join(
                 peer_url,
                 is_started: !member.name.is_empty(),
                 is_learner: member.is_learner,
-                status: answers.iter().map(|(_, status)| status).find(|status| status.id == member.id).cloned(),
+                status: answers
+                    .iter()
+                    .map(|(_, status)| status)
+                    .find(|status| status.id == member.id)
+                    .cloned(),
             }
         })
         .collect();
     members.sort_by_key(|member| member.id);
-    Membership { cluster_id: from.cluster_id, leader: from.leader, members, is_corrupt }
+    Membership {
+        cluster_id: from.cluster_id,
+        leader: from.leader,
+        members,
+        is_corrupt,
+    }
 }
 
 fn pod_state(found: &Pod) -> PodState {
     let status = found.status.clone().unwrap_or_default();
-    let container = status.container_statuses.iter().flatten().find(|state| state.name == pod::CONTAINER);
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|state| state.name == pod::CONTAINER);
     let last_end = container.and_then(|state| state.last_state.as_ref()?.terminated.as_ref());
     let phase = status.phase.as_deref().unwrap_or_default();
     PodState {
         uid: found.uid().unwrap_or_default(),
         version: found.resource_version().unwrap_or_default(),
-        is_gated: found.spec.as_ref().is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some()),
+        is_gated: found
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some()),
         is_deleting: found.metadata.deletion_timestamp.is_some(),
         is_finished: phase == "Failed" || phase == "Succeeded",
         address: status.pod_ip.clone().filter(|_| phase == "Running"),
@@ -181,10 +238,14 @@ fn pod_state(found: &Pod) -> PodState {
 }
 
 fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {
-    let conditions = found.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let unscheduled = conditions.into_iter().flatten().find(|condition| {
-        condition.type_ == "PodScheduled" && condition.status == "False"
-    });
+    let conditions = found
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let unscheduled = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     if let Some(condition) = unscheduled {
         let why = condition.message.clone().unwrap_or_default();
         return Some(format!("its pod is not scheduled: {why}"));
@@ -228,7 +289,10 @@ impl Memory {
 
     /// Forgets a cluster that is gone.
     pub fn forget(&self, uid: &str) {
-        self.healthy.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.healthy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 }
 

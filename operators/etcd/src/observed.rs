@@ -151,7 +151,9 @@ impl Membership {
 
     /// The member of a pod, found by its peer URL.
     pub fn of_pod(&self, pod: &str) -> Option<&Member> {
-        self.members.iter().find(|member| member.pod.as_deref() == Some(pod))
+        self.members
+            .iter()
+            .find(|member| member.pod.as_deref() == Some(pod))
     }
 
     /// How many voters there are.
@@ -172,7 +174,10 @@ impl Membership {
     /// `name=peer URL` of every member, as etcd wants it of one that joins.
     pub fn join_list(&self) -> Vec<(String, String)> {
         let name = |member: &Member| member.pod.clone().unwrap_or_else(|| format!("{:x}", member.id));
-        self.members.iter().map(|member| (name(member), member.peer_url.clone())).collect()
+        self.members
+            .iter()
+            .map(|member| (name(member), member.peer_url.clone()))
+            .collect()
     }
 }
 

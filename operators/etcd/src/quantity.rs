@@ -24,10 +24,14 @@ impl Bytes {
             ("Pi", 1 << 50),
             ("", 1),
         ];
-        let (number, unit) =
-            UNITS.iter().find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, *unit)))?;
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number, *unit)))?;
         let bytes = whole(number)?.checked_mul(unit)?;
-        (bytes > 0).then(|| Self { text: text.to_owned(), bytes })
+        (bytes > 0).then(|| Self {
+            text: text.to_owned(),
+            bytes,
+        })
     }
 
     /// The number of bytes.
@@ -79,10 +83,25 @@ mod tests {
 
     #[test]
     fn bytes_are_read_with_their_unit() {
-        for (text, bytes) in [("2Gi", 2 << 30), ("1536Mi", 1536 << 20), ("500M", 500_000_000), ("7", 7)] {
+        for (text, bytes) in [
+            ("2Gi", 2 << 30),
+            ("1536Mi", 1536 << 20),
+            ("500M", 500_000_000),
+            ("7", 7),
+        ] {
             assert_eq!(Bytes::parse(text).unwrap().get(), bytes, "{text}");
         }
-        for bad in ["", "0", "-1Gi", "1.5Gi", "Gi", "2gi", "2 Gi", "99999999999Ti", "1m"] {
+        for bad in [
+            "",
+            "0",
+            "-1Gi",
+            "1.5Gi",
+            "Gi",
+            "2gi",
+            "2 Gi",
+            "99999999999Ti",
+            "1m",
+        ] {
             assert!(Bytes::parse(bad).is_none(), "{bad}");
         }
     }

@@ -31,22 +31,36 @@ const ASK_LATER: Duration = Duration::from_secs(5);
 const PERSON: Duration = Duration::from_mins(1);
 
 /// The status that follows from an observation and the action that was decided on.
-pub fn build_status(object: &EtcdCluster, observed: &Observed, action: &Action, now: Timestamp) -> EtcdClusterStatus {
+pub fn build_status(
+    object: &EtcdCluster,
+    observed: &Observed,
+    action: &Action,
+    now: Timestamp,
+) -> EtcdClusterStatus {
     let before = object.status.clone().unwrap_or_default();
     let membership = observed.membership.as_ref();
     let members = match membership {
         Some(members) => members_of(observed, members),
         None => silent(&before.members),
     };
-    let serving = members.iter().filter(|member| member.healthy && member.role == MemberRole::Voter).count();
+    let serving = members
+        .iter()
+        .filter(|member| member.healthy && member.role == MemberRole::Voter)
+        .count();
     let leader = membership.and_then(|members| members.leader);
     let leader_pod = membership.and_then(|members| {
-        members.members.iter().find(|member| Some(member.id) == leader).and_then(|member| member.pod.clone())
+        members
+            .members
+            .iter()
+            .find(|member| Some(member.id) == leader)
+            .and_then(|member| member.pod.clone())
     });
     EtcdClusterStatus {
         observed_generation: object.metadata.generation,
         bootstrapped: before.bootstrapped,
-        cluster_id: membership.map(|members| format!("{:x}", members.cluster_id)).or(before.cluster_id.clone()),
+        cluster_id: membership
+            .map(|members| format!("{:x}", members.cluster_id))
+            .or(before.cluster_id.clone()),
         version: membership.and_then(common_version).or(before.version.clone()),
         leader: leader_pod,
         ready_members: i32::try_from(serving).unwrap_or(i32::MAX),
@@ -76,25 +90,50 @@ fn conditions(
             let text = format!("{serving} of {voters} voting members serve, with a quorum");
             base.set(SERVING, ConditionStatus::True, reasons::AS_DESIRED, text)
         }
-        _ if is_formed => base.set(SERVING, ConditionStatus::False, reasons::NO_QUORUM, "no quorum of members answers"),
-        _ => base.set(SERVING, ConditionStatus::False, reasons::WAITING, "waiting for the first member to serve"),
+        _ if is_formed => base.set(
+            SERVING,
+            ConditionStatus::False,
+            reasons::NO_QUORUM,
+            "no quorum of members answers",
+        ),
+        _ => base.set(
+            SERVING,
+            ConditionStatus::False,
+            reasons::WAITING,
+            "waiting for the first member to serve",
+        ),
     };
     let (status, reason, text) = readiness(observed, action, is_formed);
     base.set(reasons::READY, status, reason, text).build()
 }
 
-fn readiness(observed: &Observed, action: &Action, is_formed: bool) -> (ConditionStatus, &'static str, String) {
+fn readiness(
+    observed: &Observed,
+    action: &Action,
+    is_formed: bool,
+) -> (ConditionStatus, &'static str, String) {
     let desired = observed.desired;
     match action {
-        Action::Done => {
-            (ConditionStatus::True, reasons::AS_DESIRED, format!("{desired} of {desired} members vote and serve"))
-        }
-        Action::Wait { what, on: Signal::Person } => {
-            (ConditionStatus::False, reasons::BLOCKED, format!("waiting for {what}"))
-        }
+        Action::Done => (
+            ConditionStatus::True,
+            reasons::AS_DESIRED,
+            format!("{desired} of {desired} members vote and serve"),
+        ),
+        Action::Wait {
+            what,
+            on: Signal::Person,
+        } => (
+            ConditionStatus::False,
+            reasons::BLOCKED,
+            format!("waiting for {what}"),
+        ),
         Action::Wait { what, .. } => {
             let has_quorum = observed.membership.is_some() || !is_formed;
-            let reason = if has_quorum { reasons::WAITING } else { reasons::NO_QUORUM };
+            let reason = if has_quorum {
+                reasons::WAITING
+            } else {
+                reasons::NO_QUORUM
+            };
             (ConditionStatus::False, reason, format!("waiting for {what}"))
         }
         Action::Latch(_)
@@ -110,17 +149,35 @@ fn readiness(observed: &Observed, action: &Action, is_formed: bool) -> (Conditio
         | Action::MoveLeader { .. }
         | Action::RemoveMember { .. } => {
             let voters = observed.membership.as_ref().map_or(0, Membership::voter_count);
-            (ConditionStatus::False, reasons::WAITING, format!("waiting for members: {voters} of {desired} vote"))
+            (
+                ConditionStatus::False,
+                reasons::WAITING,
+                format!("waiting for members: {voters} of {desired} vote"),
+            )
         }
     }
 }
 
 /// The status of a spec that cannot be acted upon; what was recorded stays.
-pub fn build_invalid_status(object: &EtcdCluster, invalid: &InvalidSpec, now: Timestamp) -> EtcdClusterStatus {
+pub fn build_invalid_status(
+    object: &EtcdCluster,
+    invalid: &InvalidSpec,
+    now: Timestamp,
+) -> EtcdClusterStatus {
     let conditions = fresh_conditions(object, now)
         .keep(SERVING)
-        .set(reasons::VALID, ConditionStatus::False, reasons::INVALID_SPEC, invalid.to_string())
-        .set(reasons::READY, ConditionStatus::False, reasons::INVALID_SPEC, invalid.to_string());
+        .set(
+            reasons::VALID,
+            ConditionStatus::False,
+            reasons::INVALID_SPEC,
+            invalid.to_string(),
+        )
+        .set(
+            reasons::READY,
+            ConditionStatus::False,
+            reasons::INVALID_SPEC,
+            invalid.to_string(),
+        );
     with_conditions(object, conditions)
 }
 
@@ -143,7 +200,11 @@ pub fn build_deleting_status(object: &EtcdCluster, what: &str, now: Timestamp) -
 }
 
 fn fresh_conditions(object: &EtcdCluster, now: Timestamp) -> Conditions {
-    let observed = object.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+    let observed = object
+        .status
+        .as_ref()
+        .map(|status| status.conditions.clone())
+        .unwrap_or_default();
     Conditions::new(&observed, object.metadata.generation, now)
 }
 
@@ -162,10 +223,20 @@ fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
         .map(|member| EtcdMember {
             pod: member.pod.clone().unwrap_or_else(|| member.peer_url.clone()),
             id: Some(format!("{:x}", member.id)),
-            zone: member.pod.as_ref().and_then(|pod| observed.pods.get(pod)?.zone.clone()),
-            role: if member.is_learner { MemberRole::Learner } else { MemberRole::Voter },
+            zone: member
+                .pod
+                .as_ref()
+                .and_then(|pod| observed.pods.get(pod)?.zone.clone()),
+            role: if member.is_learner {
+                MemberRole::Learner
+            } else {
+                MemberRole::Voter
+            },
             healthy: member.is_healthy(),
-            database_bytes: member.status.as_ref().map(|status| in_steps(status.database_bytes)),
+            database_bytes: member
+                .status
+                .as_ref()
+                .map(|status| in_steps(status.database_bytes)),
         })
         .collect();
     all.sort_by(|one, other| one.pod.cmp(&other.pod));
@@ -173,7 +244,14 @@ fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
 }
 
 fn silent(members: &[EtcdMember]) -> Vec<EtcdMember> {
-    members.iter().cloned().map(|member| EtcdMember { healthy: false, ..member }).collect()
+    members
+        .iter()
+        .cloned()
+        .map(|member| EtcdMember {
+            healthy: false,
+            ..member
+        })
+        .collect()
 }
 
 fn in_steps(bytes: i64) -> i64 {
@@ -181,14 +259,25 @@ fn in_steps(bytes: i64) -> i64 {
 }
 
 fn common_version(members: &Membership) -> Option<String> {
-    let mut versions = members.members.iter().filter_map(|member| Some(&member.status.as_ref()?.version));
+    let mut versions = members
+        .members
+        .iter()
+        .filter_map(|member| Some(&member.status.as_ref()?.version));
     let first = versions.next()?;
     versions.all(|version| version == first).then(|| first.clone())
 }
 
 /// Writes a status over the version of the object that was read; a conflict means: observe again.
-pub async fn write_status(client: &Client, object: &EtcdCluster, status: &EtcdClusterStatus) -> kube::Result<()> {
-    if object.status.as_ref().is_some_and(|before| is_same(before, status)) {
+pub async fn write_status(
+    client: &Client,
+    object: &EtcdCluster,
+    status: &EtcdClusterStatus,
+) -> kube::Result<()> {
+    if object
+        .status
+        .as_ref()
+        .is_some_and(|before| is_same(before, status))
+    {
         return Ok(());
     }
     let api: Api<EtcdCluster> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
@@ -204,14 +293,18 @@ pub async fn write_status(client: &Client, object: &EtcdCluster, status: &EtcdCl
         "status": status,
     });
     let params = PatchParams::apply(&labels::field_manager(CONTROLLER)).force();
-    api.patch_status(&object.name_any(), &params, &Patch::Apply(body)).await.map(drop)
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(body))
+        .await
+        .map(drop)
 }
 
 /// The API keeps conditions in the order of their first writing.
 fn is_same(before: &EtcdClusterStatus, after: &EtcdClusterStatus) -> bool {
     let sorted = |status: &EtcdClusterStatus| {
         let mut status = status.clone();
-        status.conditions.sort_by(|one, other| one.type_.cmp(&other.type_));
+        status
+            .conditions
+            .sort_by(|one, other| one.type_.cmp(&other.type_));
         status
     };
     sorted(before) == sorted(after)
@@ -236,9 +329,10 @@ pub fn outcome(observed: &Observed, action: &Action) -> Outcome {
 }
 
 fn is_growing(observed: &Observed) -> bool {
-    observed.membership.as_ref().is_some_and(|members| {
-        members.is_every_voter_healthy() && members.voter_count() < observed.desired
-    })
+    observed
+        .membership
+        .as_ref()
+        .is_some_and(|members| members.is_every_voter_healthy() && members.voter_count() < observed.desired)
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ impl<M: Members> Operator<M> {
             match &action {
                 Action::DeletePod { pod, uid } => self.delete::<Pod>(&object, pod, uid).await?,
                 Action::DeleteClaim { pod, uid } => {
-                    self.delete::<PersistentVolumeClaim>(&object, &claim::name(pod), uid).await?;
+                    self.delete::<PersistentVolumeClaim>(&object, &claim::name(pod), uid)
+                        .await?;
                 }
                 Action::Done => return self.let_go(&object).await,
                 other => {
@@ -45,7 +46,10 @@ impl<M: Members> Operator<M> {
                 }
             }
         }
-        Ok(Outcome::waiting("the remaining pods and volumes", std::time::Duration::from_secs(1)))
+        Ok(Outcome::waiting(
+            "the remaining pods and volumes",
+            std::time::Duration::from_secs(1),
+        ))
     }
 
     async fn look_at_remains(&self, object: &EtcdCluster) -> Result<Observed, Error> {
@@ -75,7 +79,10 @@ impl<M: Members> Operator<M> {
             + std::fmt::Debug,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        let only = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let only = Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        };
         match self.applier.delete(&api, name, Some(only)).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_conflict() => Ok(()),
@@ -87,11 +94,19 @@ impl<M: Members> Operator<M> {
         let uid = object.uid().unwrap_or_default();
         self.memory.forget(&uid);
         self.written.forget(&uid);
-        match self.applier.remove_finalizer(object, &labels::finalizer(CONTROLLER)).await {
+        match self
+            .applier
+            .remove_finalizer(object, &labels::finalizer(CONTROLLER))
+            .await
+        {
             Ok(()) => Ok(Outcome::Converged),
-            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if status.is_conflict() => {
-                Ok(Outcome::waiting("another write to settle", std::time::Duration::from_millis(100)))
-            }
+            Err(ApplyError::Api {
+                source: kube::Error::Api(status),
+                ..
+            }) if status.is_conflict() => Ok(Outcome::waiting(
+                "another write to settle",
+                std::time::Duration::from_millis(100),
+            )),
             Err(error) => Err(error.into()),
         }
     }

@@ -84,19 +84,28 @@ pub enum FlagStyle {
 impl EtcdVersion {
     /// Which flags this version understands.
     pub fn flag_style(self) -> FlagStyle {
-        if self.0.minor <= 5 { FlagStyle::Experimental } else { FlagStyle::FeatureGates }
+        if self.0.minor <= 5 {
+            FlagStyle::Experimental
+        } else {
+            FlagStyle::FeatureGates
+        }
     }
 
     fn parse(text: &str) -> Result<Self, InvalidSpec> {
         let refuse = |why: String| InvalidSpec::new("version", why);
-        let version: KubernetesVersion =
-            text.parse().map_err(|_| refuse(format!("{text:?} is no version such as 3.7.3")))?;
-        let floor = FLOORS.iter().find(|floor| (floor.0, floor.1) == (version.major, version.minor));
+        let version: KubernetesVersion = text
+            .parse()
+            .map_err(|_| refuse(format!("{text:?} is no version such as 3.7.3")))?;
+        let floor = FLOORS
+            .iter()
+            .find(|floor| (floor.0, floor.1) == (version.major, version.minor));
         match floor {
-            None => Err(refuse(format!("{version} is of no known line; 3.5, 3.6 and 3.7 are"))),
-            Some((major, minor, patch)) if version.patch < *patch => {
-                Err(refuse(format!("{version} is not safe; {major}.{minor}.{patch} is the oldest of its line")))
-            }
+            None => Err(refuse(format!(
+                "{version} is of no known line; 3.5, 3.6 and 3.7 are"
+            ))),
+            Some((major, minor, patch)) if version.patch < *patch => Err(refuse(format!(
+                "{version} is not safe; {major}.{minor}.{patch} is the oldest of its line"
+            ))),
             Some(_) => Ok(Self(version)),
         }
     }
@@ -120,7 +129,10 @@ pub struct InvalidSpec {
 
 impl InvalidSpec {
     fn new(field: &'static str, why: impl Into<String>) -> Self {
-        Self { field, why: why.into() }
+        Self {
+            field,
+            why: why.into(),
+        }
     }
 }
 
@@ -161,7 +173,10 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
         volume_size,
         storage_class: check_label("storageClass", storage_class)?,
         resources: check_resources(resources)?,
-        priority_class: priority_class.as_deref().map(|name| check_label("priorityClass", name)).transpose()?,
+        priority_class: priority_class
+            .as_deref()
+            .map(|name| check_label("priorityClass", name))
+            .transpose()?,
         clients: check_clients(clients)?,
         volume_policy: *volume_policy,
     })
@@ -171,17 +186,28 @@ fn check_name(object: &EtcdCluster) -> Result<String, InvalidSpec> {
     let name = object.name_any();
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
     if name.len() > LONGEST_NAME || !is_label(&name) || !starts_well {
-        let why = format!("{name:?} is no DNS label of at most {LONGEST_NAME} characters that starts with a letter");
+        let why = format!(
+            "{name:?} is no DNS label of at most {LONGEST_NAME} characters that starts with a letter"
+        );
         return Err(InvalidSpec::new("metadata.name", why));
     }
     Ok(name)
 }
 
 fn platform_labels(object: &EtcdCluster) -> BTreeMap<String, String> {
-    const COPIED: [&str; 6] =
-        [labels::CELL, labels::PROJECT, labels::CLUSTER, labels::CPID, labels::CLASS, labels::PROFILE];
+    const COPIED: [&str; 6] = [
+        labels::CELL,
+        labels::PROJECT,
+        labels::CLUSTER,
+        labels::CPID,
+        labels::CLASS,
+        labels::PROFILE,
+    ];
     let own = object.labels();
-    COPIED.iter().filter_map(|key| own.get(*key).map(|value| ((*key).to_owned(), value.clone()))).collect()
+    COPIED
+        .iter()
+        .filter_map(|key| own.get(*key).map(|value| ((*key).to_owned(), value.clone())))
+        .collect()
 }
 
 fn check_image(image: &str) -> Result<String, InvalidSpec> {
@@ -189,7 +215,10 @@ fn check_image(image: &str) -> Result<String, InvalidSpec> {
     if is_reference {
         Ok(image.to_owned())
     } else {
-        Err(InvalidSpec::new("image", format!("{image:?} is no image reference")))
+        Err(InvalidSpec::new(
+            "image",
+            format!("{image:?} is no image reference"),
+        ))
     }
 }
 
@@ -208,42 +237,68 @@ fn check_quota(quota: i64, volume: &Bytes) -> Result<u64, InvalidSpec> {
     const LARGEST: u64 = 8 << 30;
     let bytes = u64::try_from(quota).unwrap_or(0);
     if !(SMALLEST..=LARGEST).contains(&bytes) {
-        return Err(InvalidSpec::new("quotaBytes", format!("{quota} is not between 64 MiB and 8 GiB")));
+        return Err(InvalidSpec::new(
+            "quotaBytes",
+            format!("{quota} is not between 64 MiB and 8 GiB"),
+        ));
     }
     let needed = 2 * bytes + LOG_BYTES;
     if volume.get() < needed {
-        let why = format!("a volume of {volume} is too small for it; twice the quota and 256 MiB are {needed}");
+        let why =
+            format!("a volume of {volume} is too small for it; twice the quota and 256 MiB are {needed}");
         return Err(InvalidSpec::new("quotaBytes", why));
     }
     Ok(bytes)
 }
 
 fn check_resources(resources: &ComponentResources) -> Result<Resources, InvalidSpec> {
-    let ComponentResources { cpu, memory, memory_limit, go_memory_limit } = resources;
+    let ComponentResources {
+        cpu,
+        memory,
+        memory_limit,
+        go_memory_limit,
+    } = resources;
     let cpu = Cpu::parse(cpu)
         .ok_or_else(|| InvalidSpec::new("resources.cpu", format!("{cpu:?} is no amount such as 50m")))?;
-    let memory = Bytes::parse(memory)
-        .ok_or_else(|| InvalidSpec::new("resources.memory", format!("{memory:?} is no size such as 128Mi")))?;
+    let memory = Bytes::parse(memory).ok_or_else(|| {
+        InvalidSpec::new("resources.memory", format!("{memory:?} is no size such as 128Mi"))
+    })?;
     let limit = Bytes::parse(memory_limit).ok_or_else(|| {
-        InvalidSpec::new("resources.memoryLimit", format!("{memory_limit:?} is no size such as 512Mi"))
+        InvalidSpec::new(
+            "resources.memoryLimit",
+            format!("{memory_limit:?} is no size such as 512Mi"),
+        )
     })?;
     if limit.get() < memory.get() {
-        return Err(InvalidSpec::new("resources.memoryLimit", format!("{limit} is less than memory, {memory}")));
+        return Err(InvalidSpec::new(
+            "resources.memoryLimit",
+            format!("{limit} is less than memory, {memory}"),
+        ));
     }
     let go_memory_limit = match go_memory_limit {
         Some(text) => check_go_limit(text)?,
         // The rest is for the pages of the mapped database.
         None => format!("{}B", limit.get() / 5 * 4),
     };
-    Ok(Resources { cpu, memory, memory_limit: limit, go_memory_limit })
+    Ok(Resources {
+        cpu,
+        memory,
+        memory_limit: limit,
+        go_memory_limit,
+    })
 }
 
 fn check_go_limit(text: &str) -> Result<String, InvalidSpec> {
-    let number = ["KiB", "MiB", "GiB", "TiB", "B"].iter().find_map(|unit| text.strip_suffix(unit));
+    let number = ["KiB", "MiB", "GiB", "TiB", "B"]
+        .iter()
+        .find_map(|unit| text.strip_suffix(unit));
     if number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())) {
         return Ok(text.to_owned());
     }
-    Err(InvalidSpec::new("resources.goMemoryLimit", format!("{text:?} is no limit such as 384MiB")))
+    Err(InvalidSpec::new(
+        "resources.goMemoryLimit",
+        format!("{text:?} is no limit such as 384MiB"),
+    ))
 }
 
 fn check_clients(clients: &[String]) -> Result<BTreeSet<String>, InvalidSpec> {
@@ -252,7 +307,10 @@ fn check_clients(clients: &[String]) -> Result<BTreeSet<String>, InvalidSpec> {
         .map(|name| {
             let name = check_label("clients", name)?;
             if name.len() > LONGEST_NAME {
-                return Err(InvalidSpec::new("clients", format!("{name:?} is longer than {LONGEST_NAME}")));
+                return Err(InvalidSpec::new(
+                    "clients",
+                    format!("{name:?} is longer than {LONGEST_NAME}"),
+                ));
             }
             Ok(name)
         })

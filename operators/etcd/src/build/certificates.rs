@@ -81,15 +81,22 @@ pub fn build_certificates(
     let mut authority = |part: &str| -> Result<CertificateAuthority, CertificatesError> {
         let name = secret_name(&cluster.name, part);
         if let Some(secret) = found.get(&name) {
-            return read_authority(secret).map_err(|source| CertificatesError::Unusable { secret: name, source });
+            return read_authority(secret)
+                .map_err(|source| CertificatesError::Unusable { secret: name, source });
         }
         if !may_create {
             return Err(CertificatesError::Missing { secret: name });
         }
         let common_name = format!("{}.{}", name, cluster.namespace);
-        let made = CertificateAuthority::create(&common_name, now)
-            .map_err(|source| CertificatesError::Issue { secret: name.clone(), source })?;
-        let data = [(CERTIFICATE, made.certificate().as_str()), (KEY, made.key().expose())];
+        let made =
+            CertificateAuthority::create(&common_name, now).map_err(|source| CertificatesError::Issue {
+                secret: name.clone(),
+                source,
+            })?;
+        let data = [
+            (CERTIFICATE, made.certificate().as_str()),
+            (KEY, made.key().expose()),
+        ];
         authorities.push(build_secret(cluster, name, &data));
         Ok(made)
     };
@@ -100,7 +107,11 @@ pub fn build_certificates(
     leaves.extend(build_peer(cluster, found, &peers, now)?);
     leaves.extend(build_leaf(cluster, found, &clients, "server", &server_request(cluster), now)?.renewed);
     let mut credentials = None;
-    let names = cluster.clients.iter().map(String::as_str).filter(|name| *name != OPERATOR);
+    let names = cluster
+        .clients
+        .iter()
+        .map(String::as_str)
+        .filter(|name| *name != OPERATOR);
     for name in names.chain([OPERATOR]) {
         let request = LeafRequest::client(name, &[]);
         let built = build_leaf(cluster, found, &clients, &format!("client-{name}"), &request, now)?;
@@ -111,8 +122,14 @@ pub fn build_certificates(
             key: built.leaf.key.expose().to_owned(),
         });
     }
-    let missing = || CertificatesError::Missing { secret: secret_name(&cluster.name, "client-operator") };
-    Ok(Certificates { authorities, leaves, credentials: credentials.ok_or_else(missing)? })
+    let missing = || CertificatesError::Missing {
+        secret: secret_name(&cluster.name, "client-operator"),
+    };
+    Ok(Certificates {
+        authorities,
+        leaves,
+        credentials: credentials.ok_or_else(missing)?,
+    })
 }
 
 fn server_request(cluster: &Cluster) -> LeafRequest {
@@ -145,7 +162,8 @@ fn build_leaf(
 ) -> Result<Built, CertificatesError> {
     let name = secret_name(&cluster.name, part);
     let secret = found.get(&name);
-    let is_trusted = secret.is_some_and(|secret| text(secret, AUTHORITY) == Some(authority.certificate().as_str()));
+    let is_trusted =
+        secret.is_some_and(|secret| text(secret, AUTHORITY) == Some(authority.certificate().as_str()));
     if let Some(leaf) = secret.and_then(|secret| read_leaf(secret, CERTIFICATE, KEY))
         && is_trusted
         && leaf.reissue_reason(authority, request, now).is_none()
@@ -205,7 +223,10 @@ fn issue(
 ) -> Result<Leaf, CertificatesError> {
     authority
         .issue(request, now)
-        .map_err(|source| CertificatesError::Issue { secret: secret.to_owned(), source })
+        .map_err(|source| CertificatesError::Issue {
+            secret: secret.to_owned(),
+            source,
+        })
 }
 
 fn build_secret(cluster: &Cluster, name: String, data: &[(&str, &str)]) -> Secret {

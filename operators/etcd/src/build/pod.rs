@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity, PodSchedulingGate, PodSecurityContext,
-    PodSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume,
-    VolumeMount,
+    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity,
+    PodSchedulingGate, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -19,7 +18,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use skep_core::labels;
 
 use super::certificates::{CLIENT_CERT, CLIENT_KEY, secret_name};
-use super::{CLIENT_PORT, METRICS_PORT, PEER_PORT, claim, lasting_labels, member_host, member_labels, peer_service, peer_url};
+use super::{
+    CLIENT_PORT, METRICS_PORT, PEER_PORT, claim, lasting_labels, member_host, member_labels, peer_service,
+    peer_url,
+};
 use crate::observed::Start;
 use crate::validate::{Cluster, FlagStyle};
 
@@ -53,7 +55,9 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
-            scheduling_gates: Some(vec![PodSchedulingGate { name: GATE.to_owned() }]),
+            scheduling_gates: Some(vec![PodSchedulingGate {
+                name: GATE.to_owned(),
+            }]),
             hostname: Some(name.to_owned()),
             subdomain: Some(peer_service(&cluster.name)),
             containers: vec![build_container(cluster, name)],
@@ -92,7 +96,10 @@ pub fn start_annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeM
         // Without another member to ask, etcd ends when its volume is empty.
         Start::Rejoin => ("existing", own()),
     };
-    let members: Vec<String> = members.iter().map(|(name, url)| format!("{name}={url}")).collect();
+    let members: Vec<String> = members
+        .iter()
+        .map(|(name, url)| format!("{name}={url}"))
+        .collect();
     BTreeMap::from([
         (START_STATE.to_owned(), state.to_owned()),
         (START_MEMBERS.to_owned(), members.join(",")),
@@ -101,9 +108,13 @@ pub fn start_annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeM
 
 /// Reads back what [`start_annotations`] wrote.
 pub fn read_start(name: &str, annotations: &BTreeMap<String, String>) -> Option<Start> {
-    let members = annotations.get(START_MEMBERS)?.split(',').map(|entry| entry.split_once('='));
-    let members: Option<Vec<(String, String)>> =
-        members.map(|entry| entry.map(|(name, url)| (name.to_owned(), url.to_owned()))).collect();
+    let members = annotations
+        .get(START_MEMBERS)?
+        .split(',')
+        .map(|entry| entry.split_once('='));
+    let members: Option<Vec<(String, String)>> = members
+        .map(|entry| entry.map(|(name, url)| (name.to_owned(), url.to_owned())))
+        .collect();
     let members = members?;
     match annotations.get(START_STATE)?.as_str() {
         "new" => Some(Start::Seed),
@@ -128,21 +139,49 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
                 ..EnvVar::default()
             },
         ]),
-        ports: Some(vec![port("client", CLIENT_PORT), port("peer", PEER_PORT), port("metrics", METRICS_PORT)]),
+        ports: Some(vec![
+            port("client", CLIENT_PORT),
+            port("peer", PEER_PORT),
+            port("metrics", METRICS_PORT),
+        ]),
         resources: Some(resources(cluster)),
         volume_mounts: Some(vec![
             mount("data", DATA, false),
             mount("peer-certificates", PEER_CERTIFICATES, true),
             mount("server-certificates", SERVER_CERTIFICATES, true),
         ]),
-        startup_probe: Some(probe("/livez", Timing { period: 1, timeout: 1, failures: START_SECONDS })),
+        startup_probe: Some(probe(
+            "/livez",
+            Timing {
+                period: 1,
+                timeout: 1,
+                failures: START_SECONDS,
+            },
+        )),
         // Never /health: it fails a full member too, and a restart would not help it.
-        liveness_probe: Some(probe("/livez", Timing { period: 10, timeout: 5, failures: 6 })),
-        readiness_probe: Some(probe("/readyz", Timing { period: 2, timeout: 2, failures: 2 })),
+        liveness_probe: Some(probe(
+            "/livez",
+            Timing {
+                period: 10,
+                timeout: 5,
+                failures: 6,
+            },
+        )),
+        readiness_probe: Some(probe(
+            "/readyz",
+            Timing {
+                period: 2,
+                timeout: 2,
+                failures: 2,
+            },
+        )),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                ..Capabilities::default()
+            }),
             ..SecurityContext::default()
         }),
         ..Container::default()
@@ -215,7 +254,11 @@ fn annotation_variable(name: &str, annotation: &str) -> EnvVar {
 }
 
 fn port(name: &str, number: i32) -> ContainerPort {
-    ContainerPort { name: Some(name.to_owned()), container_port: number, ..ContainerPort::default() }
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number,
+        ..ContainerPort::default()
+    }
 }
 
 fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
@@ -235,7 +278,10 @@ fn resources(cluster: &Cluster) -> ResourceRequirements {
             quantity("cpu", asked.cpu.to_string()),
             quantity("memory", asked.memory.to_string()),
         ])),
-        limits: Some(BTreeMap::from([quantity("memory", asked.memory_limit.to_string())])),
+        limits: Some(BTreeMap::from([quantity(
+            "memory",
+            asked.memory_limit.to_string(),
+        )])),
         ..ResourceRequirements::default()
     }
 }
@@ -291,7 +337,10 @@ fn is_spread(cluster: &Cluster) -> bool {
 }
 
 fn members_selector(cluster: &Cluster) -> LabelSelector {
-    LabelSelector { match_labels: Some(member_labels(cluster)), ..LabelSelector::default() }
+    LabelSelector {
+        match_labels: Some(member_labels(cluster)),
+        ..LabelSelector::default()
+    }
 }
 
 fn one_in_each_zone(cluster: &Cluster) -> TopologySpreadConstraint {

@@ -26,12 +26,18 @@ fn the_objects_of_a_spread_cluster() {
     golden!("claim", claim::build_claim(&cluster, "etcd-aaaaa"));
     golden!("client-service", service::build_client_service(&cluster));
     golden!("peer-service", service::build_peer_service(&cluster));
-    golden!("disruption-budget", disruption_budget::build_disruption_budget(&cluster));
+    golden!(
+        "disruption-budget",
+        disruption_budget::build_disruption_budget(&cluster)
+    );
 }
 
 #[test]
 fn the_pod_of_a_single_member_of_the_oldest_line() {
-    golden!("pod-one", pod::build_pod(&valid(&one()), "etcd-aaaaa", &Start::Rejoin));
+    golden!(
+        "pod-one",
+        pod::build_pod(&valid(&one()), "etcd-aaaaa", &Start::Rejoin)
+    );
 }
 
 #[test]
@@ -51,8 +57,16 @@ fn a_start_is_read_back_as_it_was_written() {
 #[test]
 fn a_peer_url_names_its_pod_and_no_other_cluster() {
     let cluster = valid(&three());
-    assert_eq!(pod_of_peer_url(&cluster, &peer_url(&cluster, "etcd-aaaaa")).as_deref(), Some("etcd-aaaaa"));
-    for strange in ["", "https://", "http://etcd-a.etcd-peer.cp-cabcdefghi.svc:2380", "https://etcd-a.other.ns.svc:2380"] {
+    assert_eq!(
+        pod_of_peer_url(&cluster, &peer_url(&cluster, "etcd-aaaaa")).as_deref(),
+        Some("etcd-aaaaa")
+    );
+    for strange in [
+        "",
+        "https://",
+        "http://etcd-a.etcd-peer.cp-cabcdefghi.svc:2380",
+        "https://etcd-a.other.ns.svc:2380",
+    ] {
         assert_eq!(pod_of_peer_url(&cluster, strange), None, "{strange}");
     }
 }
@@ -76,7 +90,14 @@ fn certificates_are_made_once_and_leaves_renewed() {
     let names: Vec<&str> = found.keys().map(String::as_str).collect();
     assert_eq!(
         names,
-        ["etcd-client-apiserver", "etcd-client-ca", "etcd-client-operator", "etcd-peer", "etcd-peer-ca", "etcd-server"]
+        [
+            "etcd-client-apiserver",
+            "etcd-client-ca",
+            "etcd-client-operator",
+            "etcd-peer",
+            "etcd-peer-ca",
+            "etcd-server"
+        ]
     );
 
     let again = build_certificates(&cluster, &found, false, now()).unwrap();
@@ -111,7 +132,13 @@ fn a_leaf_of_another_authority_is_replaced() {
     for leaf in &other.leaves {
         found.insert(leaf.name_any(), leaf.clone());
     }
-    assert_eq!(build_certificates(&cluster, &found, false, now()).unwrap().leaves.len(), 4);
+    assert_eq!(
+        build_certificates(&cluster, &found, false, now())
+            .unwrap()
+            .leaves
+            .len(),
+        4
+    );
 }
 
 #[test]

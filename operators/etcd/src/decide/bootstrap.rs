@@ -20,10 +20,13 @@ pub(super) fn decide(observed: &Observed) -> Action {
     }
     match (observed.pods.get(seed), observed.claims.get(seed)) {
         (Some(pod), _) if pod.is_deleting => wait(Signal::Watch, format!("pod {seed} to end")),
-        (Some(pod), Some(claim)) if claim.is_deleting => {
-            Action::DeletePod { pod: seed.to_owned(), uid: pod.uid.clone() }
+        (Some(pod), Some(claim)) if claim.is_deleting => Action::DeletePod {
+            pod: seed.to_owned(),
+            uid: pod.uid.clone(),
+        },
+        (None, Some(claim)) if claim.is_deleting => {
+            wait(Signal::Watch, format!("the volume of {seed} to go"))
         }
-        (None, Some(claim)) if claim.is_deleting => wait(Signal::Watch, format!("the volume of {seed} to go")),
         (Some(pod), Some(_)) if is_formed(observed) => {
             prepare(seed, pod, &Start::Rejoin).unwrap_or(Action::RecordBootstrap)
         }
@@ -31,10 +34,20 @@ pub(super) fn decide(observed: &Observed) -> Action {
             prepare(seed, pod, &Start::Seed).unwrap_or_else(|| wait(Signal::Watch, format!("pod {seed}")))
         }
         (Some(pod), Some(_)) => {
-            let on = if pod.address.is_some() { Signal::Etcd } else { Signal::Watch };
-            wait(on, format!("the first member {seed}: {}", trouble(observed, seed)))
+            let on = if pod.address.is_some() {
+                Signal::Etcd
+            } else {
+                Signal::Watch
+            };
+            wait(
+                on,
+                format!("the first member {seed}: {}", trouble(observed, seed)),
+            )
         }
-        (None, _) | (_, None) => Action::StartMember { pod: seed.to_owned(), start: Start::Seed },
+        (None, _) | (_, None) => Action::StartMember {
+            pod: seed.to_owned(),
+            start: Start::Seed,
+        },
     }
 }
 
@@ -62,6 +75,7 @@ fn lost_status(observed: &Observed, pod: &str) -> Action {
     if is_formed(observed) {
         return Action::RecordBootstrap;
     }
-    let text = format!("the status knows of no cluster but {pod} has a volume or a pod; set status.bootstrapped");
+    let text =
+        format!("the status knows of no cluster but {pod} has a volume or a pod; set status.bootstrapped");
     wait(Signal::Person, text)
 }

@@ -16,40 +16,73 @@ pub(super) fn without_quorum(observed: &Observed) -> Action {
         return action;
     }
     for member in &observed.recorded {
-        let has_volume = observed.claims.get(&member.pod).is_some_and(|claim| !claim.is_deleting);
+        let has_volume = observed
+            .claims
+            .get(&member.pod)
+            .is_some_and(|claim| !claim.is_deleting);
         if has_volume && !observed.pods.contains_key(&member.pod) {
-            return Action::StartMember { pod: member.pod.clone(), start: Start::Rejoin };
+            return Action::StartMember {
+                pod: member.pod.clone(),
+                start: Start::Rejoin,
+            };
         }
         // A learner that has never started must join, and for that it needs the others.
         let is_safe = |pod: &&PodState| member.role == MemberRole::Voter || pod.start == Some(Start::Rejoin);
-        let held = observed.pods.get(&member.pod).filter(|pod| pod.is_gated).filter(is_safe);
+        let held = observed
+            .pods
+            .get(&member.pod)
+            .filter(|pod| pod.is_gated)
+            .filter(is_safe);
         if let Some(action) = held.and_then(|pod| prepare(&member.pod, pod, &Start::Rejoin)) {
             return action;
         }
     }
-    if let Some(lost) = observed.recorded.iter().find(|member| !observed.claims.contains_key(&member.pod)) {
-        let text = format!("a quorum; the volume of {} is gone, so the data may have to be restored", lost.pod);
+    if let Some(lost) = observed
+        .recorded
+        .iter()
+        .find(|member| !observed.claims.contains_key(&member.pod))
+    {
+        let text = format!(
+            "a quorum; the volume of {} is gone, so the data may have to be restored",
+            lost.pod
+        );
         return wait(Signal::Etcd, text);
     }
     let silent = observed.recorded.iter().map(|member| &member.pod);
-    let reasons: Vec<String> =
-        silent.map(|pod| format!("{pod}: {}", trouble(observed, pod))).take(3).collect();
-    wait(Signal::Etcd, format!("a quorum of members ({})", reasons.join("; ")))
+    let reasons: Vec<String> = silent
+        .map(|pod| format!("{pod}: {}", trouble(observed, pod)))
+        .take(3)
+        .collect();
+    wait(
+        Signal::Etcd,
+        format!("a quorum of members ({})", reasons.join("; ")),
+    )
 }
 
 /// Etcd answers.
 pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
     if members.is_corrupt {
-        return wait(Signal::Person, "a person: etcd has raised the alarm CORRUPT, nothing is changed");
+        return wait(
+            Signal::Person,
+            "a person: etcd has raised the alarm CORRUPT, nothing is changed",
+        );
     }
     if let Some(stranger) = members.members.iter().find(|member| member.pod.is_none()) {
-        let text = format!("a person: member {:x} at {} is none of ours", stranger.id, stranger.peer_url);
+        let text = format!(
+            "a person: member {:x} at {} is none of ours",
+            stranger.id, stranger.peer_url
+        );
         return wait(Signal::Person, text);
     }
     clear_finished_pod(observed)
         .or_else(|| keep_pods(observed, members))
         .or_else(|| keep_starts(observed, members))
-        .or_else(|| observed.intent.as_ref().map(|intent| go_on(observed, members, intent)))
+        .or_else(|| {
+            observed
+                .intent
+                .as_ref()
+                .map(|intent| go_on(observed, members, intent))
+        })
         .or_else(|| begin(observed, members))
         .unwrap_or_else(|| rest(observed, members))
 }
@@ -66,7 +99,10 @@ fn keep_pods(observed: &Observed, members: &Membership) -> Option<Action> {
             Some(claim) => !claim.is_deleting,
             None => !member.is_started,
         };
-        may_start.then(|| Action::StartMember { pod: pod.to_owned(), start: wanted_start(member, members) })
+        may_start.then(|| Action::StartMember {
+            pod: pod.to_owned(),
+            start: wanted_start(member, members),
+        })
     })
 }
 
@@ -79,7 +115,11 @@ fn keep_starts(observed: &Observed, members: &Membership) -> Option<Action> {
 }
 
 fn wanted_start(member: &Member, members: &Membership) -> Start {
-    if member.is_started { Start::Rejoin } else { Start::Join(members.join_list()) }
+    if member.is_started {
+        Start::Rejoin
+    } else {
+        Start::Join(members.join_list())
+    }
 }
 
 fn removed_pod(observed: &Observed) -> Option<&str> {
@@ -93,7 +133,9 @@ fn go_on(observed: &Observed, members: &Membership, intent: &MemberIntent) -> Ac
     match (intent.action, member) {
         (MemberAction::Bootstrap, _) => Action::ClearIntent,
         (MemberAction::Add, None) => add(observed, members, &intent.pod),
-        (MemberAction::Add, Some(member)) if member.is_learner => promote(observed, members, member, &intent.pod),
+        (MemberAction::Add, Some(member)) if member.is_learner => {
+            promote(observed, members, member, &intent.pod)
+        }
         (MemberAction::Add, Some(_)) => Action::ClearIntent,
         (MemberAction::Remove, Some(member)) => remove(observed, members, member, &intent.pod),
         (MemberAction::Remove, None) => clean_up(observed, &intent.pod),
@@ -120,14 +162,20 @@ fn add(observed: &Observed, members: &Membership, pod: &str) -> Action {
 /// Why no member may be added now.
 fn unsettled(observed: &Observed, members: &Membership) -> Option<Action> {
     if let Some(silent) = members.silent_voter().and_then(|member| member.pod.as_deref()) {
-        return Some(wait(Signal::Etcd, format!("member {silent}: {}", trouble(observed, silent))));
+        return Some(wait(
+            Signal::Etcd,
+            format!("member {silent}: {}", trouble(observed, silent)),
+        ));
     }
     if members.members.iter().any(|member| !member.is_started) {
         return Some(wait(Signal::Etcd, "a member that has not started"));
     }
     // A single voter is its own quorum, and etcd asks nothing more of it.
     if members.voter_count() > 1 && observed.healthy_for <= SETTLED {
-        return Some(wait(Signal::Etcd, "all members to be healthy for 5 s before the next is added"));
+        return Some(wait(
+            Signal::Etcd,
+            "all members to be healthy for 5 s before the next is added",
+        ));
     }
     None
 }
@@ -138,47 +186,76 @@ fn promote(observed: &Observed, members: &Membership, learner: &Member, pod: &st
         return latch(MemberAction::Remove, pod);
     }
     if learner.is_healthy() {
-        return Action::Promote { id: learner.id, pod: pod.to_owned() };
+        return Action::Promote {
+            id: learner.id,
+            pod: pod.to_owned(),
+        };
     }
     wait(Signal::Etcd, format!("learner {pod}: {}", trouble(observed, pod)))
 }
 
 fn remove(observed: &Observed, members: &Membership, member: &Member, pod: &str) -> Action {
     if member.is_learner {
-        return Action::RemoveMember { id: member.id, pod: pod.to_owned() };
+        return Action::RemoveMember {
+            id: member.id,
+            pod: pod.to_owned(),
+        };
     }
     let others = members.voter_count() - 1;
-    let healthy = members.voters().filter(|other| other.id != member.id && other.is_healthy()).count();
+    let healthy = members
+        .voters()
+        .filter(|other| other.id != member.id && other.is_healthy())
+        .count();
     if others == 0 {
         return Action::ClearIntent;
     }
     if !is_gone_for_good(observed, members, member) && members.voter_count() <= observed.desired {
         return Action::ClearIntent;
     }
-    let needed = if member.is_healthy() { others } else { quorum(others) };
+    let needed = if member.is_healthy() {
+        others
+    } else {
+        quorum(others)
+    };
     if healthy < needed {
-        return wait(Signal::Etcd, format!("the other members to be healthy before {pod} is removed"));
+        return wait(
+            Signal::Etcd,
+            format!("the other members to be healthy before {pod} is removed"),
+        );
     }
     if members.leader == Some(member.id) {
-        let next = members.voters().find(|other| other.id != member.id && other.is_healthy());
+        let next = members
+            .voters()
+            .find(|other| other.id != member.id && other.is_healthy());
         return match next {
             Some(next) => Action::MoveLeader { to: next.id },
             None => wait(Signal::Etcd, "another member that can lead"),
         };
     }
-    Action::RemoveMember { id: member.id, pod: pod.to_owned() }
+    Action::RemoveMember {
+        id: member.id,
+        pod: pod.to_owned(),
+    }
 }
 
 /// The member is out: its pod goes, and its volume where the policy says so.
 fn clean_up(observed: &Observed, pod: &str) -> Action {
     match observed.pods.get(pod) {
         Some(state) if state.is_deleting => return wait(Signal::Watch, format!("pod {pod} to end")),
-        Some(state) => return Action::DeletePod { pod: pod.to_owned(), uid: state.uid.clone() },
+        Some(state) => {
+            return Action::DeletePod {
+                pod: pod.to_owned(),
+                uid: state.uid.clone(),
+            };
+        }
         None => {}
     }
     match observed.claims.get(pod) {
         Some(claim) if observed.volume_policy == VolumePolicy::Delete && !claim.is_deleting => {
-            Action::DeleteClaim { pod: pod.to_owned(), uid: claim.uid.clone() }
+            Action::DeleteClaim {
+                pod: pod.to_owned(),
+                uid: claim.uid.clone(),
+            }
         }
         _ => Action::ClearIntent,
     }
@@ -196,7 +273,9 @@ fn begin(observed: &Observed, members: &Membership) -> Option<Action> {
         return Some(pod);
     }
     if members.voter_count() < observed.desired {
-        return Some(unsettled(observed, members).unwrap_or_else(|| latch(MemberAction::Add, &observed.fresh)));
+        return Some(
+            unsettled(observed, members).unwrap_or_else(|| latch(MemberAction::Add, &observed.fresh)),
+        );
     }
     if members.voter_count() > observed.desired {
         return victim(observed, members).map(|pod| latch(MemberAction::Remove, pod));
@@ -214,13 +293,23 @@ fn rest(observed: &Observed, members: &Membership) -> Action {
 /// A member that will not come back while others remain: its data are gone, or it fails again and again.
 fn gone_pod<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
     let is_replaceable = |member: &&Member| member.is_learner || members.voter_count() > 1;
-    let lost = members.members.iter().filter(is_replaceable).find(|member| is_lost(observed, member));
-    let gone = lost.or_else(|| members.voters().find(|member| is_hopeless_voter(observed, members, member)))?;
+    let lost = members
+        .members
+        .iter()
+        .filter(is_replaceable)
+        .find(|member| is_lost(observed, member));
+    let gone = lost.or_else(|| {
+        members
+            .voters()
+            .find(|member| is_hopeless_voter(observed, members, member))
+    })?;
     gone.pod.as_deref()
 }
 
 fn is_lost(observed: &Observed, member: &Member) -> bool {
-    let Some(pod) = member.pod.as_deref() else { return false };
+    let Some(pod) = member.pod.as_deref() else {
+        return false;
+    };
     let is_volume_gone = observed.claims.get(pod).is_none_or(|claim| claim.is_deleting);
     member.is_started && is_volume_gone && !observed.pods.contains_key(pod)
 }
@@ -233,7 +322,10 @@ fn is_hopeless(observed: &Observed, member: &Member) -> bool {
 }
 
 fn is_hopeless_voter(observed: &Observed, members: &Membership, member: &Member) -> bool {
-    let are_others_healthy = members.voters().filter(|other| other.id != member.id).all(Member::is_healthy);
+    let are_others_healthy = members
+        .voters()
+        .filter(|other| other.id != member.id)
+        .all(Member::is_healthy);
     members.voter_count() > 2 && are_others_healthy && is_hopeless(observed, member)
 }
 
@@ -244,8 +336,14 @@ fn is_gone_for_good(observed: &Observed, members: &Membership, member: &Member) 
 /// A pod of this cluster that is no member.
 fn stray_pod(observed: &Observed, members: &Membership) -> Option<Action> {
     let is_stray = |name: &str| members.of_pod(name).is_none();
-    let (name, pod) = observed.pods.iter().find(|(name, pod)| is_stray(name) && !pod.is_deleting)?;
-    Some(Action::DeletePod { pod: name.clone(), uid: pod.uid.clone() })
+    let (name, pod) = observed
+        .pods
+        .iter()
+        .find(|(name, pod)| is_stray(name) && !pod.is_deleting)?;
+    Some(Action::DeletePod {
+        pod: name.clone(),
+        uid: pod.uid.clone(),
+    })
 }
 
 /// Which voter goes first when there are too many: an unhealthy one, then one whose zone has another, never
@@ -255,9 +353,15 @@ fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
     let shares_zone = |member: &Member| {
         let own = member.pod.as_deref().and_then(zone);
         let others = members.voters().filter(|other| other.id != member.id);
-        own.is_some() && others.filter_map(|other| other.pod.as_deref()).any(|pod| zone(pod) == own)
+        own.is_some()
+            && others
+                .filter_map(|other| other.pod.as_deref())
+                .any(|pod| zone(pod) == own)
     };
-    let followers = members.voters().filter(|member| members.leader != Some(member.id));
-    let first = followers.min_by_key(|member| (member.is_healthy(), !shares_zone(member), member.pod.as_deref()));
+    let followers = members
+        .voters()
+        .filter(|member| members.leader != Some(member.id));
+    let first =
+        followers.min_by_key(|member| (member.is_healthy(), !shares_zone(member), member.pod.as_deref()));
     first.and_then(|member| member.pod.as_deref())
 }

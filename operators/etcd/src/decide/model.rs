@@ -114,11 +114,18 @@ impl World {
     }
 
     fn elect(&mut self) {
-        let is_led = self.members.iter().any(|member| Some(member.id) == self.leader && self.is_running(member));
+        let is_led = self
+            .members
+            .iter()
+            .any(|member| Some(member.id) == self.leader && self.is_running(member));
         if !self.has_quorum() {
             self.leader = None;
         } else if !is_led {
-            let next = self.voters().into_iter().find(|member| self.is_running(member)).map(|member| member.id);
+            let next = self
+                .voters()
+                .into_iter()
+                .find(|member| self.is_running(member))
+                .map(|member| member.id);
             self.leader = next;
         }
     }
@@ -168,7 +175,11 @@ impl World {
                 .map(|member| EtcdMember {
                     pod: member.pod.clone(),
                     id: Some(format!("{:x}", member.id)),
-                    role: if member.is_learner { MemberRole::Learner } else { MemberRole::Voter },
+                    role: if member.is_learner {
+                        MemberRole::Learner
+                    } else {
+                        MemberRole::Voter
+                    },
                     ..EtcdMember::default()
                 })
                 .collect();
@@ -205,7 +216,10 @@ impl World {
                 let next = self.serial().to_string();
                 if let Some(state) = self.pods.get_mut(pod).filter(|state| state.version == *version) {
                     let is_seed = state.start == Some(Start::Seed);
-                    assert!(!is_seed || !self.bootstrapped, "a seed was let go after the bootstrap");
+                    assert!(
+                        !is_seed || !self.bootstrapped,
+                        "a seed was let go after the bootstrap"
+                    );
                     state.is_gated = false;
                     state.version = next;
                 }
@@ -218,7 +232,10 @@ impl World {
             }
             Action::DeleteClaim { pod, uid } => {
                 if self.claims.get(pod).is_some_and(|state| state.uid == *uid) {
-                    assert!(!self.members.iter().any(|m| m.pod == *pod), "the volume of member {pod} was deleted");
+                    assert!(
+                        !self.members.iter().any(|m| m.pod == *pod),
+                        "the volume of member {pod} was deleted"
+                    );
                     self.claims.remove(pod);
                     self.disks.remove(pod);
                 }
@@ -235,12 +252,21 @@ impl World {
     fn start_member(&mut self, pod: &str, start: &Start, seen: &Observed) {
         if !seen.claims.contains_key(pod) {
             let uid = self.serial().to_string();
-            self.claims.entry(pod.to_owned()).or_insert(ClaimState { uid, is_deleting: false });
+            self.claims.entry(pod.to_owned()).or_insert(ClaimState {
+                uid,
+                is_deleting: false,
+            });
             self.disks.entry(pod.to_owned()).or_default();
         }
         let uid = self.serial().to_string();
         let version = uid.clone();
-        let state = PodState { uid, version, is_gated: true, start: Some(start.clone()), ..PodState::default() };
+        let state = PodState {
+            uid,
+            version,
+            is_gated: true,
+            start: Some(start.clone()),
+            ..PodState::default()
+        };
         self.pods.entry(pod.to_owned()).or_insert(state);
     }
 
@@ -257,7 +283,12 @@ impl World {
                     return;
                 }
                 let id = self.serial();
-                self.members.push(EtcdMemberModel { id, pod: pod.clone(), is_learner: true, is_started: false });
+                self.members.push(EtcdMemberModel {
+                    id,
+                    pod: pod.clone(),
+                    is_learner: true,
+                    is_started: false,
+                });
             }
             Action::Promote { id, .. } => {
                 let running = self.running.clone();
@@ -266,14 +297,23 @@ impl World {
                 }
             }
             Action::RemoveMember { id, .. } => {
-                let Some(member) = self.members.iter().find(|member| member.id == *id).cloned() else { return };
-                assert!(Some(member.id) != self.leader, "the leader {} was removed", member.pod);
+                let Some(member) = self.members.iter().find(|member| member.id == *id).cloned() else {
+                    return;
+                };
+                assert!(
+                    Some(member.id) != self.leader,
+                    "the leader {} was removed",
+                    member.pod
+                );
                 self.members.retain(|member| member.id != *id);
                 self.running.remove(&member.pod);
                 assert!(self.has_quorum(), "the removal of {} took the quorum", member.pod);
             }
             Action::MoveLeader { to } => {
-                let is_able = self.voters().iter().any(|member| member.id == *to && self.is_running(member));
+                let is_able = self
+                    .voters()
+                    .iter()
+                    .any(|member| member.id == *to && self.is_running(member));
                 self.leader = if is_able { Some(*to) } else { self.leader };
             }
             _ => {}
@@ -283,18 +323,28 @@ impl World {
     /// Kubelets and etcds do their part.
     fn pass(&mut self) {
         self.pods.retain(|_, pod| !pod.is_deleting);
-        let waiting: Vec<String> =
-            self.pods.iter().filter(|(pod, state)| !state.is_finished && !state.is_gated && !self.running.contains(*pod)).map(|(pod, _)| pod.clone()).collect();
+        let waiting: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|(pod, state)| !state.is_finished && !state.is_gated && !self.running.contains(*pod))
+            .map(|(pod, _)| pod.clone())
+            .collect();
         for pod in waiting {
             self.start_container(&pod);
         }
         self.elect();
         let is_every_voter_healthy = self.voters().iter().all(|member| self.is_running(member));
-        self.healthy_steps = if is_every_voter_healthy { self.healthy_steps + 1 } else { 0 };
+        self.healthy_steps = if is_every_voter_healthy {
+            self.healthy_steps + 1
+        } else {
+            0
+        };
     }
 
     fn start_container(&mut self, pod: &str) {
-        let Some(disk) = self.disks.get(pod).cloned() else { return };
+        let Some(disk) = self.disks.get(pod).cloned() else {
+            return;
+        };
         let start = self.pods.get(pod).and_then(|state| state.start.clone());
         let address = Some("10.0.0.1".to_owned());
         match (disk.member, start) {
@@ -308,7 +358,12 @@ impl World {
                 let is_second = self.clusters_formed > 0 && !self.members.is_empty();
                 assert!(!is_second || !self.bootstrapped, "{pod} formed a second cluster");
                 self.clusters_formed += 1;
-                self.members = vec![EtcdMemberModel { id, pod: pod.to_owned(), is_learner: false, is_started: true }];
+                self.members = vec![EtcdMemberModel {
+                    id,
+                    pod: pod.to_owned(),
+                    is_learner: false,
+                    is_started: true,
+                }];
                 self.disks.insert(pod.to_owned(), Disk { member: Some(id) });
                 self.running = BTreeSet::from([pod.to_owned()]);
             }
@@ -319,7 +374,10 @@ impl World {
                     return;
                 }
                 if let Some(member) = self.members.iter_mut().find(|member| member.pod == pod) {
-                    assert!(!member.is_started, "{pod} came back under its old id without its data");
+                    assert!(
+                        !member.is_started,
+                        "{pod} came back under its old id without its data"
+                    );
                     member.is_started = true;
                     let id = member.id;
                     self.disks.insert(pod.to_owned(), Disk { member: Some(id) });
@@ -339,7 +397,9 @@ impl World {
 
     fn nth_pod(&self, index: usize) -> Option<String> {
         let count = self.pods.len();
-        (count > 0).then(|| self.pods.keys().nth(index % count).cloned()).flatten()
+        (count > 0)
+            .then(|| self.pods.keys().nth(index % count).cloned())
+            .flatten()
     }
 
     /// A fault that loses data is held back where it would lose the quorum: no operator can mend that.
@@ -349,7 +409,11 @@ impl World {
         };
         let voters = self.voters();
         let intact = voters.iter().filter(|other| {
-            other.id != member.id && self.disks.get(&other.pod).is_some_and(|disk| disk.member == Some(other.id))
+            other.id != member.id
+                && self
+                    .disks
+                    .get(&other.pod)
+                    .is_some_and(|disk| disk.member == Some(other.id))
         });
         self.bootstrapped && (member.is_learner || intact.count() >= quorum(voters.len()))
     }
@@ -402,7 +466,10 @@ impl World {
             Event::WipeDisk(index) => {
                 if let Some(pod) = self.nth_pod(*index).filter(|pod| self.may_lose_data_of(pod)) {
                     // A learner that has not been sealed may still join: it has never voted.
-                    let is_unsealed = self.pods.get(&pod).is_some_and(|state| state.start != Some(Start::Rejoin));
+                    let is_unsealed = self
+                        .pods
+                        .get(&pod)
+                        .is_some_and(|state| state.start != Some(Start::Rejoin));
                     if is_unsealed {
                         return;
                     }
@@ -421,8 +488,12 @@ impl World {
             }
             Event::Resize(members) => self.desired = *members,
             Event::Elect(index) => {
-                let able: Vec<u64> =
-                    self.voters().iter().filter(|member| self.is_running(member)).map(|member| member.id).collect();
+                let able: Vec<u64> = self
+                    .voters()
+                    .iter()
+                    .filter(|member| self.is_running(member))
+                    .map(|member| member.id)
+                    .collect();
                 if self.has_quorum() && !able.is_empty() {
                     self.leader = Some(able[index % able.len()]);
                 }

@@ -8,7 +8,10 @@ use crate::observed::Observed;
 /// The one step to take for a cluster that is being deleted; [`Action::Done`] lets the object go.
 pub fn decide_teardown(observed: &Observed) -> Action {
     if let Some((pod, state)) = observed.pods.iter().find(|(_, state)| !state.is_deleting) {
-        return Action::DeletePod { pod: pod.clone(), uid: state.uid.clone() };
+        return Action::DeletePod {
+            pod: pod.clone(),
+            uid: state.uid.clone(),
+        };
     }
     if let Some(pod) = observed.pods.keys().next() {
         return wait(Signal::Watch, format!("pod {pod} to end"));
@@ -21,7 +24,10 @@ pub fn decide_teardown(observed: &Observed) -> Action {
 
 fn delete_claims(observed: &Observed) -> Action {
     if let Some((pod, state)) = observed.claims.iter().find(|(_, state)| !state.is_deleting) {
-        return Action::DeleteClaim { pod: pod.clone(), uid: state.uid.clone() };
+        return Action::DeleteClaim {
+            pod: pod.clone(),
+            uid: state.uid.clone(),
+        };
     }
     match observed.claims.keys().next() {
         Some(pod) => wait(Signal::Watch, format!("the volume of {pod} to go")),

@@ -31,24 +31,37 @@ spec: {containers: []}
 status: {phase: Running, podIP: 10.0.0.1, containerStatuses: [{name: etcd, image: i, imageID: i, ready: false,
   restartCount: 6, state: {waiting: {reason: CrashLoopBackOff}}, lastState: {terminated: {exitCode: 137, reason: OOMKilled}}}]}",
     );
-    assert_eq!((state.restarts, state.is_out_of_memory, state.zone.as_deref()), (6, true, Some("b")));
-    assert_eq!(state.trouble.as_deref(), Some("its container is in CrashLoopBackOff"));
+    assert_eq!(
+        (state.restarts, state.is_out_of_memory, state.zone.as_deref()),
+        (6, true, Some("b"))
+    );
+    assert_eq!(
+        state.trouble.as_deref(),
+        Some("its container is in CrashLoopBackOff")
+    );
     assert_eq!(state.address.as_deref(), Some("10.0.0.1"));
 }
 
 #[test]
 fn an_evicted_pod_is_finished() {
-    let state = pod_of("{metadata: {name: a}, spec: {containers: []}, status: {phase: Failed, podIP: 10.0.0.1}}");
+    let state =
+        pod_of("{metadata: {name: a}, spec: {containers: []}, status: {phase: Failed, podIP: 10.0.0.1}}");
     assert!(state.is_finished && state.address.is_none());
 }
 
 fn members(ids: &[u64], silent: &[u64]) -> Membership {
     let member = |id: &u64| Member {
         id: *id,
-        status: (!silent.contains(id)).then(|| MemberStatus { leader: Some(1), ..MemberStatus::default() }),
+        status: (!silent.contains(id)).then(|| MemberStatus {
+            leader: Some(1),
+            ..MemberStatus::default()
+        }),
         ..Member::default()
     };
-    Membership { members: ids.iter().map(member).collect(), ..Membership::default() }
+    Membership {
+        members: ids.iter().map(member).collect(),
+        ..Membership::default()
+    }
 }
 
 #[test]
@@ -58,10 +71,19 @@ fn health_is_counted_from_when_exactly_these_voters_were_healthy() {
     let at = |seconds: u64| start + Duration::from_secs(seconds);
     let three = members(&[1, 2, 3], &[]);
     assert_eq!(memory.healthy_for("u", Some(&three), at(0)), Duration::ZERO);
-    assert_eq!(memory.healthy_for("u", Some(&three), at(6)), Duration::from_secs(6));
+    assert_eq!(
+        memory.healthy_for("u", Some(&three), at(6)),
+        Duration::from_secs(6)
+    );
     assert_eq!(memory.healthy_for("v", Some(&three), at(6)), Duration::ZERO);
-    assert_eq!(memory.healthy_for("u", Some(&members(&[1, 2, 3], &[2])), at(7)), Duration::ZERO);
+    assert_eq!(
+        memory.healthy_for("u", Some(&members(&[1, 2, 3], &[2])), at(7)),
+        Duration::ZERO
+    );
     assert_eq!(memory.healthy_for("u", Some(&three), at(8)), Duration::ZERO);
-    assert_eq!(memory.healthy_for("u", Some(&members(&[1, 2], &[])), at(20)), Duration::ZERO);
+    assert_eq!(
+        memory.healthy_for("u", Some(&members(&[1, 2], &[])), at(20)),
+        Duration::ZERO
+    );
     assert_eq!(memory.healthy_for("u", None, at(21)), Duration::ZERO);
 }

@@ -26,7 +26,13 @@ fn seen(voters: usize, silent: usize) -> Observed {
         ..Member::default()
     };
     let pod = |index: usize| {
-        (format!("etcd-{index}"), PodState { zone: Some(format!("z{index}")), ..PodState::default() })
+        (
+            format!("etcd-{index}"),
+            PodState {
+                zone: Some(format!("z{index}")),
+                ..PodState::default()
+            },
+        )
     };
     Observed {
         desired: 3,
@@ -49,31 +55,53 @@ fn seen(voters: usize, silent: usize) -> Observed {
 
 fn formed() -> EtcdCluster {
     let mut object = three();
-    object.status = Some(EtcdClusterStatus { bootstrapped: true, ..EtcdClusterStatus::default() });
+    object.status = Some(EtcdClusterStatus {
+        bootstrapped: true,
+        ..EtcdClusterStatus::default()
+    });
     object
 }
 
 fn condition<'a>(status: &'a EtcdClusterStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
-    let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+    let found = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .unwrap();
     (&found.status, &found.reason, &found.message)
 }
 
 #[test]
 fn three_healthy_members_are_ready() {
     let status = build_status(&formed(), &seen(3, 0), &Action::Done, now());
-    assert_eq!(condition(&status, "Ready"), ("True", "AsDesired", "3 of 3 members vote and serve"));
+    assert_eq!(
+        condition(&status, "Ready"),
+        ("True", "AsDesired", "3 of 3 members vote and serve")
+    );
     assert_eq!(condition(&status, SERVING).0, "True");
-    assert_eq!((status.ready_members, status.leader.as_deref()), (3, Some("etcd-2")));
-    assert_eq!((status.version.as_deref(), status.cluster_id.as_deref()), (Some("3.7.3"), Some("ff")));
+    assert_eq!(
+        (status.ready_members, status.leader.as_deref()),
+        (3, Some("etcd-2"))
+    );
+    assert_eq!(
+        (status.version.as_deref(), status.cluster_id.as_deref()),
+        (Some("3.7.3"), Some("ff"))
+    );
     assert_eq!(status.members[0].database_bytes, Some(SIZE_STEP));
     assert_eq!(status.members[0].zone.as_deref(), Some("z0"));
 }
 
 #[test]
 fn one_of_three_serves_while_the_others_join() {
-    let action = Action::Wait { what: "learner etcd-b: its pod is starting".into(), on: Signal::Etcd };
+    let action = Action::Wait {
+        what: "learner etcd-b: its pod is starting".into(),
+        on: Signal::Etcd,
+    };
     let status = build_status(&formed(), &seen(1, 0), &action, now());
-    assert_eq!(condition(&status, SERVING), ("True", "AsDesired", "1 of 1 voting members serve, with a quorum"));
+    assert_eq!(
+        condition(&status, SERVING),
+        ("True", "AsDesired", "1 of 1 voting members serve, with a quorum")
+    );
     assert_eq!(condition(&status, "Ready").1, "Waiting");
 }
 
@@ -81,11 +109,23 @@ fn one_of_three_serves_while_the_others_join() {
 fn without_a_quorum_members_are_kept_and_silent() {
     let mut object = formed();
     let before = build_status(&object, &seen(3, 0), &Action::Done, now());
-    object.status = Some(EtcdClusterStatus { bootstrapped: true, ..before });
-    let unseen = Observed { membership: None, ..seen(3, 3) };
-    let action = Action::Wait { what: "a quorum".into(), on: Signal::Etcd };
+    object.status = Some(EtcdClusterStatus {
+        bootstrapped: true,
+        ..before
+    });
+    let unseen = Observed {
+        membership: None,
+        ..seen(3, 3)
+    };
+    let action = Action::Wait {
+        what: "a quorum".into(),
+        on: Signal::Etcd,
+    };
     let status = build_status(&object, &unseen, &action, now());
-    assert_eq!(condition(&status, SERVING), ("False", "NoQuorum", "no quorum of members answers"));
+    assert_eq!(
+        condition(&status, SERVING),
+        ("False", "NoQuorum", "no quorum of members answers")
+    );
     assert_eq!(status.members.len(), 3);
     assert!(status.members.iter().all(|member| !member.healthy));
     assert_eq!((status.ready_members, status.bootstrapped), (0, true));
@@ -94,7 +134,10 @@ fn without_a_quorum_members_are_kept_and_silent() {
 #[test]
 fn a_status_carries_what_was_recorded() {
     let mut object = formed();
-    let intent = MemberIntent { action: MemberAction::Add, pod: "etcd-x".into() };
+    let intent = MemberIntent {
+        action: MemberAction::Add,
+        pod: "etcd-x".into(),
+    };
     object.status.as_mut().unwrap().intent = Some(intent.clone());
     let status = build_status(&object, &seen(3, 0), &Action::Done, now());
     assert_eq!((status.intent, status.bootstrapped), (Some(intent), true));
@@ -102,14 +145,23 @@ fn a_status_carries_what_was_recorded() {
     assert!(failed.bootstrapped && failed.intent.is_some());
     let deleting = build_deleting_status(&object, "pod a to end", now());
     assert!(deleting.bootstrapped);
-    assert_eq!(condition(&deleting, "Ready"), ("False", "Deleting", "waiting for pod a to end"));
+    assert_eq!(
+        condition(&deleting, "Ready"),
+        ("False", "Deleting", "waiting for pod a to end")
+    );
 }
 
 #[test]
 fn an_invalid_spec_names_its_field() {
-    let invalid = InvalidSpec { field: "version", why: "1 is no version".into() };
+    let invalid = InvalidSpec {
+        field: "version",
+        why: "1 is no version".into(),
+    };
     let status = build_invalid_status(&formed(), &invalid, now());
-    assert_eq!(condition(&status, "Valid"), ("False", "InvalidSpec", "spec.version: 1 is no version"));
+    assert_eq!(
+        condition(&status, "Valid"),
+        ("False", "InvalidSpec", "spec.version: 1 is no version")
+    );
     assert_eq!(condition(&status, "Ready").1, "InvalidSpec");
 }
 
@@ -123,13 +175,22 @@ fn the_order_of_conditions_is_no_difference() {
 
 #[test]
 fn etcd_is_asked_often_only_while_something_changes() {
-    let etcd = Action::Wait { what: "x".into(), on: Signal::Etcd };
+    let etcd = Action::Wait {
+        what: "x".into(),
+        on: Signal::Etcd,
+    };
     let retry = |observed: &Observed| match outcome(observed, &etcd) {
         Outcome::Waiting { retry, .. } => retry,
         other => panic!("{other:?}"),
     };
     assert_eq!(retry(&seen(3, 1)), ASK_LATER);
     assert_eq!(retry(&seen(1, 0)), ASK_SOON);
-    assert_eq!(retry(&Observed { bootstrapped: false, ..seen(1, 0) }), ASK_AT_ONCE);
+    assert_eq!(
+        retry(&Observed {
+            bootstrapped: false,
+            ..seen(1, 0)
+        }),
+        ASK_AT_ONCE
+    );
     assert_eq!(outcome(&seen(3, 0), &Action::Done), Outcome::Converged);
 }

@@ -9,9 +9,15 @@ fn a_good_spec_is_taken() {
     assert_eq!(cluster.members, 3);
     assert_eq!(cluster.version.to_string(), "3.7.3");
     assert_eq!(cluster.resources.go_memory_limit, "384MiB");
-    assert_eq!(cluster.labels.keys().collect::<Vec<_>>(), ["skep.dev/class", "skep.dev/cpid", "skep.dev/project"]);
+    assert_eq!(
+        cluster.labels.keys().collect::<Vec<_>>(),
+        ["skep.dev/class", "skep.dev/cpid", "skep.dev/project"]
+    );
     let cluster = validate(&one()).unwrap();
-    assert_eq!(cluster.resources.go_memory_limit, format!("{}B", (512 << 20) / 5 * 4));
+    assert_eq!(
+        cluster.resources.go_memory_limit,
+        format!("{}B", (512 << 20) / 5 * 4)
+    );
 }
 
 #[test]
@@ -31,7 +37,9 @@ fn each_mistake_names_its_field() {
         let error = validate(&object).expect_err(field);
         assert_eq!(error.field, field, "{error}");
     };
-    for version in ["3.7.0", "3.6.13", "3.5.32", "3.4.40", "3.8.0", "4.0.0", "3.7", "latest", ""] {
+    for version in [
+        "3.7.0", "3.6.13", "3.5.32", "3.4.40", "3.8.0", "4.0.0", "3.7", "latest", "",
+    ] {
         wrong("version", &|object| object.spec.version = version.into());
     }
     for members in [0, 2, 4, -1, 7] {
@@ -41,29 +49,54 @@ fn each_mistake_names_its_field() {
         wrong("quotaBytes", &|object| object.spec.quota_bytes = quota);
     }
     for size in ["", "2", "-1Gi", "lots", "1Gi"] {
-        let field = if Bytes::parse(size).is_some() { "quotaBytes" } else { "volumeSize" };
+        let field = if Bytes::parse(size).is_some() {
+            "quotaBytes"
+        } else {
+            "volumeSize"
+        };
         wrong(field, &|object| object.spec.volume_size = size.into());
     }
     for image in ["", "an image", "a\nb"] {
         wrong("image", &|object| object.spec.image = image.into());
     }
     wrong("storageClass", &|object| object.spec.storage_class = "A".into());
-    wrong("priorityClass", &|object| object.spec.priority_class = Some("a b".into()));
+    wrong("priorityClass", &|object| {
+        object.spec.priority_class = Some("a b".into())
+    });
     wrong("clients", &|object| object.spec.clients = vec!["../x".into()]);
     wrong("clients", &|object| object.spec.clients = vec!["x".repeat(31)]);
-    wrong("resources.cpu", &|object| object.spec.resources.cpu = "none".into());
-    wrong("resources.memory", &|object| object.spec.resources.memory = "0".into());
-    wrong("resources.memoryLimit", &|object| object.spec.resources.memory_limit = "1Mi".into());
+    wrong("resources.cpu", &|object| {
+        object.spec.resources.cpu = "none".into()
+    });
+    wrong("resources.memory", &|object| {
+        object.spec.resources.memory = "0".into()
+    });
+    wrong("resources.memoryLimit", &|object| {
+        object.spec.resources.memory_limit = "1Mi".into()
+    });
     wrong("resources.goMemoryLimit", &|object| {
         object.spec.resources.go_memory_limit = Some("384Mi --flag".into());
     });
-    wrong("metadata.name", &|object| object.metadata.name = Some("x".repeat(31)));
-    wrong("metadata.name", &|object| object.metadata.name = Some("1a".into()));
+    wrong("metadata.name", &|object| {
+        object.metadata.name = Some("x".repeat(31))
+    });
+    wrong("metadata.name", &|object| {
+        object.metadata.name = Some("1a".into())
+    });
 }
 
 #[test]
 fn flags_follow_the_version() {
-    assert_eq!(EtcdVersion::parse("3.5.33").unwrap().flag_style(), FlagStyle::Experimental);
-    assert_eq!(EtcdVersion::parse("3.6.14").unwrap().flag_style(), FlagStyle::FeatureGates);
-    assert_eq!(EtcdVersion::parse("3.7.1").unwrap().flag_style(), FlagStyle::FeatureGates);
+    assert_eq!(
+        EtcdVersion::parse("3.5.33").unwrap().flag_style(),
+        FlagStyle::Experimental
+    );
+    assert_eq!(
+        EtcdVersion::parse("3.6.14").unwrap().flag_style(),
+        FlagStyle::FeatureGates
+    );
+    assert_eq!(
+        EtcdVersion::parse("3.7.1").unwrap().flag_style(),
+        FlagStyle::FeatureGates
+    );
 }
