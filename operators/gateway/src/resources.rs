@@ -127,13 +127,13 @@ fn build_cluster(host: &str) -> Cluster {
             service_name: String::new(),
         }),
         connect_timeout: Some(seconds(CONNECT_TIMEOUT)),
-        per_connection_buffer_limit_bytes: number(BUFFER),
+        per_connection_buffer_limit_bytes: Some(number(BUFFER)),
         lb_policy: LbPolicy::LeastRequest.into(),
         circuit_breakers: Some(CircuitBreakers {
             thresholds: vec![Thresholds {
-                max_connections: number(MOST_CONNECTIONS),
-                max_pending_requests: number(MOST_CONNECTIONS),
-                max_requests: number(MOST_CONNECTIONS),
+                max_connections: Some(number(MOST_CONNECTIONS)),
+                max_pending_requests: Some(number(MOST_CONNECTIONS)),
+                max_requests: Some(number(MOST_CONNECTIONS)),
                 ..Thresholds::default()
             }],
             ..CircuitBreakers::default()
@@ -146,9 +146,9 @@ fn build_cluster(host: &str) -> Cluster {
         }),
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
-                keepalive_probes: number(PROBES),
-                keepalive_time: number(KEEPALIVE),
-                keepalive_interval: number(KEEPALIVE),
+                keepalive_probes: Some(number(PROBES)),
+                keepalive_time: Some(number(KEEPALIVE)),
+                keepalive_interval: Some(number(KEEPALIVE)),
             }),
             ..UpstreamConnectionOptions::default()
         }),
@@ -160,14 +160,14 @@ fn build_cluster(host: &str) -> Cluster {
 fn build_outlier_detection() -> OutlierDetection {
     OutlierDetection {
         split_external_local_origin_errors: true,
-        consecutive_local_origin_failure: number(FAILURES),
-        enforcing_consecutive_local_origin_failure: number(100),
-        enforcing_local_origin_success_rate: number(0),
-        enforcing_success_rate: number(0),
-        enforcing_consecutive_5xx: number(0),
+        consecutive_local_origin_failure: Some(number(FAILURES)),
+        enforcing_consecutive_local_origin_failure: Some(number(100)),
+        enforcing_local_origin_success_rate: Some(number(0)),
+        enforcing_success_rate: Some(number(0)),
+        enforcing_consecutive_5xx: Some(number(0)),
         base_ejection_time: Some(seconds(EJECTION.0)),
         max_ejection_time: Some(seconds(EJECTION.1)),
-        max_ejection_percent: number(100),
+        max_ejection_percent: Some(number(100)),
         ..OutlierDetection::default()
     }
 }
@@ -220,8 +220,8 @@ fn seconds(seconds: i64) -> Duration {
     Duration { seconds, nanos: 0 }
 }
 
-fn number(value: u32) -> Option<UInt32Value> {
-    Some(UInt32Value { value })
+fn number(value: u32) -> UInt32Value {
+    UInt32Value { value }
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn slice(namespace: &str, endpoints: serde_json::Value) -> EndpointSlice {
+    fn slice(namespace: &str, endpoints: &serde_json::Value) -> EndpointSlice {
         serde_json::from_value(json!({
             "addressType": "IPv4",
             "metadata": {"name": "s", "namespace": namespace, "labels": {SERVICE_LABEL: API_SERVICE}},
@@ -205,7 +205,7 @@ mod tests {
     fn only_ready_addresses_are_published() {
         let slice = slice(
             "cp-cabcdefghi",
-            json!([
+            &json!([
                 {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
                 {"addresses": ["10.0.0.2"], "conditions": {"ready": false, "serving": false}},
                 {"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
@@ -223,18 +223,18 @@ mod tests {
             {"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             {"addresses": ["10.0.0.5"], "conditions": {"ready": false, "serving": false, "terminating": true}},
         ]);
-        let found = backends(&slice("cp-cabcdefghi", ending));
+        let found = backends(&slice("cp-cabcdefghi", &ending));
         assert_eq!(texts(&found), ["10.0.0.3:6443"]);
         assert!(!found.is_ready());
     }
 
     #[test]
     fn slices_of_others_have_no_owner() {
-        assert!(owner(&slice("cp-cabcdefghi", json!([]))).is_some());
+        assert!(owner(&slice("cp-cabcdefghi", &json!([]))).is_some());
         for namespace in ["default", "cp-x", "cabcdefghi", "kube-system"] {
-            assert_eq!(owner(&slice(namespace, json!([]))), None, "{namespace}");
+            assert_eq!(owner(&slice(namespace, &json!([]))), None, "{namespace}");
         }
-        let mut other = slice("cp-cabcdefghi", json!([]));
+        let mut other = slice("cp-cabcdefghi", &json!([]));
         other.metadata.labels = Some([(SERVICE_LABEL.to_owned(), "etcd-client".to_owned())].into());
         assert_eq!(owner(&other), None);
     }

@@ -25,7 +25,7 @@ use crate::status::StatusWriter;
 /// The controller's name: field manager and metric label.
 pub const CONTROLLER: &str = "gateway";
 /// How often the certificates are looked at; also how soon a renewal by another replica is used.
-const CERTIFICATES_PERIOD: Duration = Duration::from_secs(300);
+const CERTIFICATES_PERIOD: Duration = Duration::from_mins(5);
 /// Between tries while the certificates cannot be kept.
 const CERTIFICATES_RETRY: Duration = Duration::from_secs(2);
 

@@ -142,7 +142,7 @@ async fn drive(
     responses: &mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
 ) {
     let mut session = Session::default();
-    let mut changes = board.subscribe();
+    let mut updates = board.subscribe();
     let ending = loop {
         let next = tokio::select! {
             request = requests.next() => match request {
@@ -150,7 +150,7 @@ async fn drive(
                 Some(Err(status)) => break status.message().to_owned(),
                 None => break "closed by the Envoy".to_owned(),
             },
-            changed = changes.recv() => match changed {
+            changed = updates.recv() => match changed {
                 Ok(changed) => board.read(|snapshot| session.changed(&changed, snapshot)),
                 Err(broadcast::error::RecvError::Lagged(_)) => board.read(|snapshot| session.compared(snapshot)),
                 Err(broadcast::error::RecvError::Closed) => break "the board is gone".to_owned(),

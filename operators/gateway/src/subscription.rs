@@ -12,7 +12,8 @@ use crate::snapshot::Snapshot;
 /// The name that subscribes to everything.
 const WILDCARD: &str = "*";
 /// The most names without a resource that are remembered for a stream. Anyone can connect with any host
-/// name, so the rest is answered and forgotten: Envoy asks again with the next connection.
+/// name, and Envoy follows each for ever; past this many, the stream is told of every resource that appears,
+/// and Envoy takes what it follows.
 const MOST_ABSENT: usize = 10_000;
 
 /// A change of interest, from one request.
@@ -48,6 +49,8 @@ pub struct Subscription {
     kind: Kind,
     is_fresh: bool,
     wildcard: bool,
+    /// Whether names are followed that are not remembered.
+    has_forgotten: bool,
     /// The names that are followed, with the version that the client holds.
     held: BTreeMap<String, Option<String>>,
     absent: usize,
@@ -67,6 +70,7 @@ impl Subscription {
             kind,
             is_fresh: true,
             wildcard: false,
+            has_forgotten: false,
             held: BTreeMap::new(),
             absent: 0,
         }
@@ -115,7 +119,7 @@ impl Subscription {
     pub fn changed<'a>(&mut self, names: impl IntoIterator<Item = &'a str>, snapshot: &Snapshot) -> Delta {
         let mut delta = Delta::default();
         for name in names {
-            if self.wildcard || self.held.contains_key(name) {
+            if self.wildcard || self.has_forgotten || self.held.contains_key(name) {
                 self.tell(name, Answer::WhenChanged, snapshot, &mut delta);
             }
         }
@@ -143,7 +147,9 @@ impl Subscription {
         let is_absent = snapshot.get(self.kind, name).is_none();
         if is_absent && !self.held.contains_key(name) {
             delta.removed.push(name.to_owned());
-            if !self.wildcard && self.absent < MOST_ABSENT {
+            if self.absent >= MOST_ABSENT {
+                self.has_forgotten = true;
+            } else if !self.wildcard {
                 self.held.insert(name.to_owned(), None);
                 self.absent += 1;
             }
@@ -185,6 +191,7 @@ impl Subscription {
             if !was_held {
                 self.absent -= 1;
             }
+            self.has_forgotten |= !self.wildcard;
             entry.remove();
         } else if was_held {
             entry.insert(None);
@@ -200,7 +207,7 @@ impl Subscription {
 
     fn compare(&mut self, snapshot: &Snapshot, delta: &mut Delta) {
         let mut names: Vec<String> = self.held.keys().cloned().collect();
-        if self.wildcard {
+        if self.wildcard || self.has_forgotten {
             names.extend(snapshot.names(self.kind).map(str::to_owned));
             names.sort_unstable();
             names.dedup();
