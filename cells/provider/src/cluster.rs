@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::cell::Cell;
 use crate::error::Error;
+use crate::spec::Node;
 use crate::volumes::{STORAGE_CLASS, build_storage_class};
 
 /// Owner of the fields that the provider sets.
@@ -133,15 +134,16 @@ impl Cluster {
 
     /// Waits until every node of the cell is ready, and gives each its pod range.
     ///
-    /// `since` is when machines were started: what the API knows from before says nothing of them.
+    /// A node counts as ready when it has said so since the time that `since` gives for it.
     pub(crate) async fn settle_nodes(
         &self,
         cell: &Cell,
-        since: Option<Timestamp>,
+        since: impl Fn(&Node) -> Option<Timestamp>,
         limit: Duration,
         hint: &str,
     ) -> Result<(), Error> {
         let ready = futures::future::try_join_all(cell.nodes.iter().map(|node| async {
+            let since = since(node);
             let is_ready = |found: Option<&KubeNode>| is_ready_since(found, since);
             let waiting = await_condition(self.nodes(), &node.name, is_ready);
             let found = tokio::time::timeout(limit, waiting)

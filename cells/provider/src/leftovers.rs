@@ -131,7 +131,7 @@ pub(crate) fn observe(hierarchies: &Hierarchies, names: &Names, others: &[String
         .collect();
     let inside = netns
         .iter()
-        .map(|name| (name.clone(), process::in_namespaces(std::slice::from_ref(name))))
+        .map(|name| (name.clone(), process::in_netns(name)))
         .collect();
     let bridge = names.bridge();
     Observed {

@@ -41,6 +41,7 @@ pub(crate) struct Topology {
 /// Lines for `ip -batch`, in one namespace; the host's where there is none named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
+    mode: Mode,
     netns: Option<String>,
     lines: Vec<String>,
 }
@@ -96,12 +97,14 @@ impl Topology {
         let switch_name = self.names.switch();
         let switch = inside.get(&switch_name).unwrap_or(&nothing);
         let bridge = self.names.bridge();
+        let mut stale = Vec::new();
         let mut cables = Vec::new();
         let mut ports = Vec::new();
         if !switch.interfaces.contains(&bridge) {
             ports.push(format!("link add {bridge} type bridge"));
         }
         if !host.interfaces.contains(&bridge) {
+            switch.unwant(HOST_PORT, &mut stale);
             cables.push(format!(
                 "link add {bridge} type veth peer name {HOST_PORT} netns {switch_name}"
             ));
@@ -111,6 +114,7 @@ impl Topology {
             let port = Names::port(&station.netns);
             let own = inside.get(&station.netns).unwrap_or(&nothing);
             if !own.interfaces.contains(MACHINE_INTERFACE) {
+                switch.unwant(&port, &mut stale);
                 let peer = format!("peer name {MACHINE_INTERFACE} netns {}", station.netns);
                 cables.push(format!("link add {port} netns {switch_name} type veth {peer}"));
             }
@@ -126,16 +130,24 @@ impl Topology {
         host.want_route(&self.slot.pods().to_string(), self.slot.router(), &mut outside);
         let mut batches = vec![
             Batch {
+                netns: Some(switch_name.clone()),
+                lines: stale,
+                mode: Mode::Vanishing,
+            },
+            Batch {
                 netns: None,
                 lines: cables,
+                mode: Mode::Exact,
             },
             Batch {
                 netns: Some(switch_name),
                 lines: ports,
+                mode: Mode::Exact,
             },
             Batch {
                 netns: None,
                 lines: outside,
+                mode: Mode::Exact,
             },
         ];
         batches.extend(
@@ -163,11 +175,27 @@ impl Topology {
         Batch {
             netns: Some(station.netns.clone()),
             lines,
+            mode: Mode::Exact,
         }
     }
 }
 
+/// Whether every line must succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Exact,
+    /// What these lines delete may go by itself in this moment.
+    Vanishing,
+}
+
 impl Namespace {
+    /// A port whose other end is gone, or going with a namespace that was deleted.
+    fn unwant(&self, port: &str, lines: &mut Vec<String>) {
+        if self.interfaces.contains(port) {
+            lines.push(format!("link delete {port}"));
+        }
+    }
+
     fn want_port(&self, port: &str, bridge: &str, lines: &mut Vec<String>) {
         if !self.enslaved.contains(port) || !self.up.contains_key(port) {
             lines.push(format!("link set {port} master {bridge} up"));
@@ -208,12 +236,18 @@ impl Batch {
         if let Some(netns) = &self.netns {
             command = command.args(["-n", netns]);
         }
-        command
+        if self.mode == Mode::Vanishing {
+            command = command.arg("-force");
+        }
+        let done = command
             .args(["-batch", "-"])
             .input(self.lines.join("\n") + "\n")
             .run()
-            .await
-            .map(drop)
+            .await;
+        match self.mode {
+            Mode::Exact => done.map(drop),
+            Mode::Vanishing => Ok(()),
+        }
     }
 }
 

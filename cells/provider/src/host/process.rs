@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use super::cgroup::Hierarchies;
 use crate::names::{Names, netns_path};
@@ -15,13 +16,46 @@ use crate::names::{Names, netns_path};
 const POLL: Duration = Duration::from_millis(50);
 
 /// Process 1 of a machine, by its number on the host: the process in the machine's own cgroup that is
-/// the first of its process namespace.
+/// the first of its process namespace, and in the network namespace that has the machine's name now.
 pub(crate) fn machine_init(hierarchies: &Hierarchies, names: &Names, machine: &str) -> Option<i32> {
     let cgroup = format!("{}/system", names.machine_cgroup(machine));
     hierarchies
         .processes(&cgroup)
         .into_iter()
-        .find(|pid| is_first_of_namespace(*pid) && is_alive(*pid))
+        .find(|pid| is_first_of_namespace(*pid) && is_alive(*pid) && is_in_netns(*pid, machine))
+}
+
+/// Whether a process is in the network namespace of this name.
+fn is_in_netns(pid: i32, netns: &str) -> bool {
+    let own = inode(Path::new(&format!("/proc/{pid}/ns/net")));
+    own.is_some() && own == inode(&netns_path(netns))
+}
+
+/// When a process was started, to the second and not later than it was.
+pub(crate) fn started_at(pid: i32) -> Option<Timestamp> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Fields are counted from the command's end; the state is the third, the start the 22nd.
+    let ticks = stat
+        .rsplit_once(") ")?
+        .1
+        .split(' ')
+        .nth(19)?
+        .parse::<i64>()
+        .ok()?;
+    let ticks_per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .parse::<i64>()
+        .ok()?;
+    Timestamp::from_second(boot + ticks.checked_div(ticks_per_second)?).ok()
+}
+
+/// What tells one file from every other.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Whether a process is number 1 in a process namespace directly below ours.
@@ -39,20 +73,14 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// The processes, ours not counted, that are in one of these network namespaces.
-pub(crate) fn in_namespaces(namespaces: &[String]) -> BTreeSet<i32> {
-    let inode = |path: &Path| {
-        std::fs::metadata(path)
-            .ok()
-            .map(|found| (found.dev(), found.ino()))
-    };
+/// The processes, ours not counted, that are in a network namespace.
+pub(crate) fn in_netns(netns: &str) -> BTreeSet<i32> {
     let host = inode(Path::new("/proc/self/ns/net"));
-    let wanted: BTreeSet<_> = namespaces
-        .iter()
-        .filter_map(|name| inode(&netns_path(name)))
-        .filter(|ns| Some(*ns) != host)
-        .collect();
+    let wanted = inode(&netns_path(netns)).filter(|found| Some(*found) != host);
     let own = i32::try_from(std::process::id()).unwrap_or_default();
+    if wanted.is_none() {
+        return BTreeSet::new();
+    }
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| {
@@ -62,7 +90,7 @@ pub(crate) fn in_namespaces(namespaces: &[String]) -> BTreeSet<i32> {
                 .and_then(|name| name.parse::<i32>().ok())
         })
         .filter(|pid| *pid != own)
-        .filter(|pid| inode(Path::new(&format!("/proc/{pid}/ns/net"))).is_some_and(|ns| wanted.contains(&ns)))
+        .filter(|pid| inode(Path::new(&format!("/proc/{pid}/ns/net"))) == wanted)
         .collect()
 }
 
@@ -95,5 +123,7 @@ mod tests {
         assert!(is_alive(own));
         assert!(!is_first_of_namespace(own));
         assert!(!is_alive(i32::MAX));
+        let age = Timestamp::now().as_second() - started_at(own).unwrap().as_second();
+        assert!((0..3600).contains(&age), "{age}");
     }
 }

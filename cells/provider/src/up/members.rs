@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::{Outcome, Run};
 use crate::cluster::Cluster;
 use crate::error::Error;
+use crate::host::process;
 use crate::join::Membership;
-use crate::spec::Role;
+use crate::spec::{Node, Role};
 
 /// The API is back within 20 s of its machine's start, later where other builds run.
 const API_LIMIT: Duration = Duration::from_mins(3);
@@ -46,7 +47,7 @@ impl Run<'_> {
     }
 
     /// Makes every node a member, and waits until all are ready.
-    pub(super) async fn nodes(&self, since: Option<Timestamp>) -> Result<Outcome, Error> {
+    pub(super) async fn nodes(&self) -> Result<Outcome, Error> {
         let membership = self.membership();
         let cluster = Cluster::open(&self.layout.kubeconfig()).await?;
         let missing: Vec<_> = self
@@ -71,13 +72,23 @@ impl Run<'_> {
         );
         tokio::try_join!(join_planes, join_workers)?;
         cluster
-            .settle_nodes(self.cell, since, NODES_LIMIT, &self.logs_hint())
+            .settle_nodes(
+                self.cell,
+                |node| self.started_at(node),
+                NODES_LIMIT,
+                &self.logs_hint(),
+            )
             .await?;
         Ok(if missing.is_empty() {
             Outcome::Nothing
         } else {
             Outcome::Done
         })
+    }
+
+    /// When a node's machine was started: what the API knows from before says nothing of it.
+    fn started_at(&self, node: &Node) -> Option<Timestamp> {
+        process::started_at(self.inside(node).ok()?.init)
     }
 
     pub(super) async fn services(&self) -> Result<Outcome, Error> {

@@ -5,7 +5,6 @@ mod members;
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use skep_distro::{Artifacts, Progress};
 
 use crate::cell::Cell;
@@ -107,12 +106,8 @@ impl Run<'_> {
         .await?;
         self.step("network", "bridge, cables and routes", 1, self.network())
             .await?;
-        // Times at the API are whole seconds.
-        let begun = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        let started = self
-            .step("machines", "node machines and the front", 4, self.machines())
+        self.step("machines", "node machines and the front", 4, self.machines())
             .await?;
-        let since = (started == Outcome::Done).then_some(begun);
         let first_images = self.first_images();
         self.step(
             "first-images",
@@ -139,7 +134,7 @@ impl Run<'_> {
             )
         };
         rest.await?;
-        self.step("nodes", "nodes join and become ready", 25, self.nodes(since))
+        self.step("nodes", "nodes join and become ready", 25, self.nodes())
             .await?;
         self.step("services", "names and volumes of the cluster", 1, self.services())
             .await

@@ -25,11 +25,20 @@ pub(super) fn scrub(path: &Path) -> io::Result<()> {
             "files appeared while it was scrubbed; something still writes to it",
         ));
     }
-    chown(path, Some(0), Some(0))?;
-    fs::set_permissions(path, Permissions::from_mode(0o755))?;
+    let lost = path.join(LOST_AND_FOUND);
+    if lost.exists() {
+        give_back(&lost, 0o700)?;
+    }
+    give_back(path, 0o755)?;
     let directory = File::open(path)?;
     directory.sync_all()?;
     syncfs(&directory).map_err(io::Error::from)
+}
+
+/// A volume with a group of its own had it set on everything.
+fn give_back(path: &Path, mode: u32) -> io::Result<()> {
+    chown(path, Some(0), Some(0))?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn empty(path: &Path) -> io::Result<()> {
