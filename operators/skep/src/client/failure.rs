@@ -19,9 +19,6 @@ pub enum Failure {
     /// A check said no.
     #[error("{0}")]
     Refused(String),
-    /// The command was used wrongly.
-    #[error("{0}")]
-    Usage(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -55,7 +52,6 @@ impl Failure {
             Self::NotFound(_) => 3,
             Self::TimedOut(_) => 4,
             Self::Refused(_) => 5,
-            Self::Usage(_) => 2,
             Self::Other(_) => 1,
         })
     }
