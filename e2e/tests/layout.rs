@@ -107,7 +107,8 @@ async fn the_cell_pulls_with_an_identity_that_reaches_its_own_namespace_alone() 
     };
     let own = ["-n", "skep-cell-local"];
     assert!(can("list", "deploymentrecords.skep.dev", &own).await);
-    assert!(can("patch", "deploymentrecords.skep.dev/status", &own).await);
+    let own_status = ["-n", "skep-cell-local", "--subresource=status"];
+    assert!(can("patch", "deploymentrecords.skep.dev", &own_status).await);
     assert!(!can("patch", "deploymentrecords.skep.dev", &own).await);
     assert!(!can("create", "deploymentrecords.skep.dev", &own).await);
     assert!(!can("list", "deploymentrecords.skep.dev", &["-n", "skep-cell-other"]).await);

@@ -111,6 +111,7 @@ pub fn validate(
             "profile",
             unknown("profile", profile, catalog.profiles.keys()),
         ));
+        errors.extend(refused_by_every_profile(version.as_deref(), catalog, standing));
         return Err(errors);
     };
     let version = choose_version(version.as_deref(), offer, standing)
@@ -139,6 +140,19 @@ pub fn validate(
         }),
         _ => Err(errors),
     }
+}
+
+/// What is wrong with a version whichever profile was meant.
+fn refused_by_every_profile(
+    asked: Option<&str>,
+    catalog: &Catalog,
+    standing: Option<&Standing>,
+) -> Option<FieldError> {
+    let offers = catalog.profiles.values();
+    let refusals: Option<Vec<FieldError>> = offers
+        .map(|offer| choose_version(asked, offer, standing).err())
+        .collect();
+    refusals?.into_iter().next()
 }
 
 fn choose_region(
