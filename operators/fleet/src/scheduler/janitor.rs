@@ -1,4 +1,4 @@
-//! Removes certificate requests at the hub that have lived their ten minutes.
+//! Removes certificate requests at the hub that have lived their ten minutes, or whose control plane goes.
 //!
 //! Only in the cells' namespaces: copies in a cell are the agent's.
 
@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Client};
-use skep_api::CertificateRequest;
+use kube::{Api, Client, ResourceExt};
+use skep_api::{CertificateRequest, DeploymentRecord};
 use skep_api::certificate_request::LIFETIME_SECONDS;
-use skep_runtime::controller::Settings;
-use skep_runtime::{Applier, ApplyError, CancellationToken, ControllerBuilder, Outcome, Reconcile};
+use skep_runtime::controller::{Guarded, Settings};
+use skep_runtime::{
+    Applier, ApplyError, CancellationToken, Categorised, ControllerBuilder, Outcome, Reconcile,
+};
 
 const NAME: &str = "scheduler-janitor";
 
@@ -19,29 +23,84 @@ const NAME: &str = "scheduler-janitor";
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) {
     let reconciler = Janitor {
         applier: Applier::new(client.clone(), NAME),
+        client: client.clone(),
     };
-    ControllerBuilder::<CertificateRequest>::new(NAME, Api::all(client), watcher::Config::default())
+    let config = watcher::Config::default;
+    let builder = ControllerBuilder::<CertificateRequest>::new(NAME, Api::all(client.clone()), config());
+    let requests = builder.store();
+    builder
+        .watches::<DeploymentRecord, _, _>(Api::all(client), config(), move |record| {
+            requests_of(&requests, record)
+        })
         .run(settings, reconciler, shutdown)
         .await;
 }
 
+/// The requests of a record that goes; they are named after its cpid.
+fn requests_of(
+    requests: &Store<Guarded<CertificateRequest>>,
+    record: &PartialObjectMeta<DeploymentRecord>,
+) -> Vec<ObjectRef<CertificateRequest>> {
+    if record.metadata.deletion_timestamp.is_none() {
+        return Vec::new();
+    }
+    let namespace = record.namespace().unwrap_or_default();
+    let prefix = format!("{}-", record.name_any());
+    let names = requests.state().into_iter().filter_map(|request| {
+        let is_of_record = request.namespace().as_deref() == Some(namespace.as_str());
+        Some(request.name_any()).filter(|name| is_of_record && name.starts_with(&prefix))
+    });
+    names.map(|name| ObjectRef::new(&name).within(&namespace)).collect()
+}
+
+/// Why a request could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum JanitorError {
+    /// Its record could not be read.
+    #[error("cannot read the record of a certificate request")]
+    Observe(#[source] kube::Error),
+    /// It could not be deleted.
+    #[error("cannot delete a certificate request")]
+    Delete(#[source] ApplyError),
+}
+
+impl Categorised for JanitorError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Observe(error) => error.category(),
+            Self::Delete(error) => error.category(),
+        }
+    }
+}
+
 struct Janitor {
     applier: Applier,
+    client: Client,
+}
+
+impl Janitor {
+    /// Whether the record that a request was made for is gone or going.
+    async fn is_abandoned(&self, request: &CertificateRequest) -> Result<bool, kube::Error> {
+        let namespace = request.namespace().unwrap_or_default();
+        let records: Api<DeploymentRecord> = Api::namespaced(self.client.clone(), &namespace);
+        let record = records.get_metadata_opt(&request.spec.cpid).await?;
+        Ok(record.is_none_or(|record| record.metadata.deletion_timestamp.is_some()))
+    }
 }
 
 impl Reconcile<CertificateRequest> for Janitor {
-    type Error = ApplyError;
+    type Error = JanitorError;
 
-    async fn reconcile(&self, request: &CertificateRequest) -> Result<Outcome, ApplyError> {
-        match remaining(&request.metadata, Timestamp::now()) {
-            None => Ok(Outcome::skipped("it is not at the hub")),
-            Some(Duration::ZERO) => self
-                .applier
-                .delete_observed(request)
-                .await
-                .map(|_| Outcome::Converged),
-            Some(left) => Ok(Outcome::waiting("the end of its life", left)),
+    async fn reconcile(&self, request: &CertificateRequest) -> Result<Outcome, JanitorError> {
+        let Some(left) = remaining(&request.metadata, Timestamp::now()) else {
+            return Ok(Outcome::skipped("it is not at the hub"));
+        };
+        let is_over = left.is_zero() || self.is_abandoned(request).await.map_err(JanitorError::Observe)?;
+        if !is_over {
+            return Ok(Outcome::waiting("the end of its life", left));
         }
+        self.applier.delete_observed(request).await.map_err(JanitorError::Delete)?;
+        Ok(Outcome::Converged)
     }
 }
 
