@@ -1,6 +1,7 @@
 //! Operators and agent killed at random moments of a creation and a deletion: it always converges.
 //!
-//! Long: twenty seeds, each a whole cluster. The seed is printed, and `SEED` repeats one.
+//! Each seed is a whole cluster. `SEEDS` says how many (4; the promise's full measure is 20); the seed is printed,
+//! and `SEED` repeats one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -87,12 +88,13 @@ async fn converges(platform: &Platform, client: &Client, seed: u64) {
 async fn killed_operators_always_converge() {
     let platform = Platform::connect().unwrap();
     let client = platform.hub().await.unwrap();
-    let seeds = match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seeds = match number("SEED") {
         Some(seed) => vec![seed],
-        None => (1..=20).collect::<Vec<u64>>(),
+        None => (1..=number("SEEDS").unwrap_or(4)).collect::<Vec<u64>>(),
     };
-    // Four at a time: as many as two cores start without being what fails.
-    for batch in seeds.chunks(4) {
+    // Two at a time: as many as two cores start without being what fails.
+    for batch in seeds.chunks(2) {
         futures::future::join_all(batch.iter().map(|seed| converges(&platform, &client, *seed))).await;
     }
 }

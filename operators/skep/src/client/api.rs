@@ -18,6 +18,9 @@ use crate::platform::home::Home;
 /// One request; waiting for a signed certificate is the longest that a server takes over one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A hub that changes its leader is back within half a minute: eight repetitions bridge it.
+const ATTEMPTS: usize = 8;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Entries of a page when a whole list is wanted.
 const PAGE: &str = "500";
 
@@ -115,7 +118,8 @@ impl Api {
             if is_passing(response.status()) { Err(Failure::Problem(Box::new(problem(response).await))) } else { Ok(response) }
         };
         let backoff = ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(200));
-        attempt.retry(backoff.with_max_times(5)).when(is_worth_repeating).await
+        let backoff = backoff.with_max_delay(LONGEST_PAUSE).with_max_times(ATTEMPTS);
+        attempt.retry(backoff).when(is_worth_repeating).await
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
