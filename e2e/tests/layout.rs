@@ -79,6 +79,9 @@ async fn demo_is_spread_over_the_zones() {
     let namespace = demo_namespace(&client).await;
     let api_servers = zones_of(&client, &namespace, "app.kubernetes.io/component=kube-apiserver").await;
     assert!(api_servers.len() >= 2, "apiservers are in {api_servers:?}");
+    // The API is ready with two members; the third joins behind it.
+    let wait = ["-n", &namespace, "wait", "--for=condition=Ready", "etcdcluster/etcd", "--timeout=120s"];
+    platform.kubectl(&wait).await.unwrap().success().unwrap();
     let members = zones_of(&client, &namespace, "app.kubernetes.io/component=etcd").await;
     assert_eq!(members.len(), 3, "members are in {members:?}");
 }

@@ -62,7 +62,9 @@ async fn it_repeats_keeps_recovers_and_goes() {
     let keep = ["create", "configmap", "kept", "--from-literal=who=me"];
     tenant.kubectl(&keep).await.unwrap().success().unwrap();
 
-    // A further `up` restarts nothing.
+    // A further `up` restarts nothing, once the last datastore member has joined.
+    let wait = ["wait", "--for=condition=Ready", "etcdclusters", "--all", "-A", "--timeout=180s"];
+    platform.kubectl(&wait).await.unwrap().success().unwrap();
     let running = containers(&platform).await;
     platform.skep(&["up"]).await.unwrap().success().unwrap();
     assert_eq!(containers(&platform).await, running);

@@ -181,9 +181,7 @@ fn unsettled(observed: &Observed, members: &Membership) -> Option<Action> {
 }
 
 fn promote(observed: &Observed, members: &Membership, learner: &Member, pod: &str) -> Action {
-    // A pod whose claim is gone never starts; the learner has no vote to lose, so a fresh one takes its place.
-    let is_stranded = !learner.is_healthy() && !observed.claims.contains_key(pod);
-    let is_given_up = is_stranded || is_lost(observed, learner) || is_hopeless(observed, learner);
+    let is_given_up = is_lost(observed, learner) || is_hopeless(observed, learner);
     if members.voter_count() >= observed.desired || is_given_up {
         return latch(MemberAction::Remove, pod);
     }
