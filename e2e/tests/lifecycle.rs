@@ -59,6 +59,8 @@ fn kill_everything(platform: &Platform) {
 async fn it_repeats_keeps_recovers_and_goes() {
     let platform = Platform::connect().unwrap();
     let tenant = Tenant::of(&platform, "demo").await.unwrap();
+    let again = ["delete", "configmap", "kept", "--ignore-not-found"];
+    tenant.kubectl(&again).await.unwrap().success().unwrap();
     let keep = ["create", "configmap", "kept", "--from-literal=who=me"];
     tenant.kubectl(&keep).await.unwrap().success().unwrap();
 
