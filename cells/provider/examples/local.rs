@@ -11,7 +11,7 @@ use skep_provider::LocalSpec;
 struct Cli {
     #[arg(long, env = "SKEP_INSTANCE", default_value = "skep", global = true)]
     instance: String,
-    #[arg(long, env = "SKEP_HOME", default_value = "/root/.skep", global = true)]
+    #[arg(long, env = "SKEP_HOME", default_value = ".skep", global = true)]
     home: PathBuf,
     #[command(subcommand)]
     command: Action,
