@@ -40,7 +40,12 @@ impl Snapshot {
             ("firewall rule", firewall_rules()),
             ("sysctl", sysctls()),
         ];
-        Ok(Self(kinds.into_iter().map(|(kind, found)| (kind.to_owned(), found)).collect()))
+        Ok(Self(
+            kinds
+                .into_iter()
+                .map(|(kind, found)| (kind.to_owned(), found))
+                .collect(),
+        ))
     }
 
     /// What is here and was not there `before`, as `kind: thing`.
@@ -58,16 +63,35 @@ impl Snapshot {
 /// Programs of ours and of the distribution, whichever process started them.
 fn processes() -> Result<BTreeSet<String>> {
     let ours = [
-        "skep", "containerd", "containerd-shim-runc-v2", "hyperkube", "kubelet", "kube-apiserver", "kube-proxy",
-        "kube-controller-manager", "kube-scheduler", "etcd", "envoy", "coredns", "pause", "unshare", "nsenter",
+        "skep",
+        "containerd",
+        "containerd-shim-runc-v2",
+        "hyperkube",
+        "kubelet",
+        "kube-apiserver",
+        "kube-proxy",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "etcd",
+        "envoy",
+        "coredns",
+        "pause",
+        "unshare",
+        "nsenter",
     ];
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
         let path = entry?.path();
-        let Ok(command) = fs::read(path.join("cmdline")) else { continue };
-        let Some(program) = command.split(|byte| *byte == 0).next() else { continue };
+        let Ok(command) = fs::read(path.join("cmdline")) else {
+            continue;
+        };
+        let Some(program) = command.split(|byte| *byte == 0).next() else {
+            continue;
+        };
         let program = String::from_utf8_lossy(program).into_owned();
-        let name = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = Path::new(&program)
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
         if name.is_some_and(|name| ours.contains(&name.as_str())) {
             found.insert(String::from_utf8_lossy(&command).replace('\0', " "));
         }
@@ -77,19 +101,29 @@ fn processes() -> Result<BTreeSet<String>> {
 
 fn mounts() -> Result<BTreeSet<String>> {
     let text = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
-    Ok(text.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .map(str::to_owned)
+        .collect())
 }
 
 fn names(directory: &str) -> BTreeSet<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return BTreeSet::new() };
-    entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect()
+    let Ok(entries) = fs::read_dir(directory) else {
+        return BTreeSet::new();
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn cgroups() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open = vec![Path::new("/sys/fs/cgroup").to_owned()];
     while let Some(directory) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             // A link such as cpu -> cpu,cpuacct is no cgroup of its own.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -102,18 +136,35 @@ fn cgroups() -> BTreeSet<String> {
 }
 
 fn loop_devices() -> BTreeSet<String> {
-    let is_bound = |name: &String| Path::new("/sys/block").join(name).join("loop/backing_file").exists();
-    names("/sys/block").into_iter().filter(|name| name.starts_with("loop")).filter(is_bound).collect()
+    let is_bound = |name: &String| {
+        Path::new("/sys/block")
+            .join(name)
+            .join("loop/backing_file")
+            .exists()
+    };
+    names("/sys/block")
+        .into_iter()
+        .filter(|name| name.starts_with("loop"))
+        .filter(is_bound)
+        .collect()
 }
 
 fn firewall_rules() -> BTreeSet<String> {
-    let Ok(output) = Command::new("nft").args(["list", "ruleset"]).output() else { return BTreeSet::new() };
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    let Ok(output) = Command::new("nft").args(["list", "ruleset"]).output() else {
+        return BTreeSet::new();
+    };
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn sysctls() -> BTreeSet<String> {
     let read = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).ok();
-    SYSCTLS.iter().filter_map(|name| Some(format!("{name} = {}", read(name)?.trim()))).collect()
+    SYSCTLS
+        .iter()
+        .filter_map(|name| Some(format!("{name} = {}", read(name)?.trim())))
+        .collect()
 }
 
 #[cfg(test)]

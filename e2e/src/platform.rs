@@ -28,7 +28,13 @@ pub struct Output {
 impl Output {
     /// Standard output, or an error with everything that the command said.
     pub fn success(self) -> Result<String> {
-        ensure!(self.status == 0, "exit status {}: {}{}", self.status, self.stderr, self.stdout);
+        ensure!(
+            self.status == 0,
+            "exit status {}: {}{}",
+            self.status,
+            self.stderr,
+            self.stdout
+        );
         Ok(self.stdout)
     }
 
@@ -63,10 +69,19 @@ impl Platform {
         };
         skep_runtime::install_crypto();
         let ca = reqwest::Certificate::from_pem(read("api.ca")?.as_bytes())?;
-        let http = reqwest::Client::builder().tls_certs_only([ca]).timeout(Duration::from_secs(60)).build()?;
+        let http = reqwest::Client::builder()
+            .tls_certs_only([ca])
+            .timeout(Duration::from_secs(60))
+            .build()?;
         let url = read("api.url")?.trim().to_owned();
         let token = read("api.token")?.trim().to_owned();
-        Ok(Self { skep: PathBuf::from(variable("SKEP")?), home, http, url, token })
+        Ok(Self {
+            skep: PathBuf::from(variable("SKEP")?),
+            home,
+            http,
+            url,
+            token,
+        })
     }
 
     /// Runs the `skep` command.
@@ -77,7 +92,14 @@ impl Platform {
     /// Runs `kubectl` as the platform's operator.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new("kubectl");
-        run(command.arg("--kubeconfig").arg(self.home.join("hub.kubeconfig")).args(arguments), None).await
+        run(
+            command
+                .arg("--kubeconfig")
+                .arg(self.home.join("hub.kubeconfig"))
+                .args(arguments),
+            None,
+        )
+        .await
     }
 
     /// A client of the hub with the operator's rights.
@@ -100,8 +122,15 @@ impl Platform {
 /// Runs a command to its end, with text on its standard input.
 pub async fn run(command: &mut Command, input: Option<&str>) -> Result<Output> {
     let shown = format!("{:?}", command.as_std());
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("cannot start {shown}"))?;
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         stdin.write_all(text.as_bytes()).await?;

@@ -24,8 +24,13 @@ fn row(line: &str) -> Option<Row> {
     if is_rule || promise.eq_ignore_ascii_case("promise") {
         return None;
     }
-    let tests = tests.split(',').map(|test| test.trim().trim_matches('`').to_owned());
-    Some(Row { promise, tests: tests.filter(|test| !test.is_empty()).collect() })
+    let tests = tests
+        .split(',')
+        .map(|test| test.trim().trim_matches('`').to_owned());
+    Some(Row {
+        promise,
+        tests: tests.filter(|test| !test.is_empty()).collect(),
+    })
 }
 
 /// Why a row counts as not shown; nothing when every test that it names is there and switched on.
@@ -37,7 +42,9 @@ pub fn missing_test(row: &Row, read: impl Fn(&str) -> Option<String>) -> Option<
         let Some((path, name)) = test.rsplit_once("::") else {
             return Some(format!("{test} is not of the form path::test"));
         };
-        let Some(source) = read(path) else { return Some(format!("{path} cannot be read")) };
+        let Some(source) = read(path) else {
+            return Some(format!("{path} cannot be read"));
+        };
         check(&source, name).err().map(|why| format!("{test} {why}"))
     })
 }
@@ -45,13 +52,23 @@ pub fn missing_test(row: &Row, read: impl Fn(&str) -> Option<String>) -> Option<
 fn check(source: &str, name: &str) -> Result<(), &'static str> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let heads = [format!("fn {name}("), format!("async fn {name}(")];
-    let at = lines.iter().position(|line| heads.iter().any(|head| line.starts_with(head.as_str())));
+    let at = lines
+        .iter()
+        .position(|line| heads.iter().any(|head| line.starts_with(head.as_str())));
     let Some(at) = at else { return Err("is not there") };
-    let attributes: Vec<&&str> = lines[..at].iter().rev().take_while(|line| line.starts_with("#[")).collect();
+    let attributes: Vec<&&str> = lines[..at]
+        .iter()
+        .rev()
+        .take_while(|line| line.starts_with("#["))
+        .collect();
     if attributes.iter().any(|line| line.starts_with("#[ignore")) {
         return Err("is switched off");
     }
-    if attributes.iter().any(|line| line.contains("test")) { Ok(()) } else { Err("is no test") }
+    if attributes.iter().any(|line| line.contains("test")) {
+        Ok(())
+    } else {
+        Err("is no test")
+    }
 }
 
 #[cfg(test)]
@@ -59,10 +76,14 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "| promise | test |\n| --- | --- |\n| it works | `a.rs::works` |\n| both | `a.rs::works`, `a.rs::off` |\n";
-    const SOURCE: &str = "#[tokio::test]\nasync fn works() {}\n#[test]\n#[ignore]\nfn off() {}\nfn plain() {}\n";
+    const SOURCE: &str =
+        "#[tokio::test]\nasync fn works() {}\n#[test]\n#[ignore]\nfn off() {}\nfn plain() {}\n";
 
     fn verdict(test: &str) -> Option<String> {
-        let row = Row { promise: "p".into(), tests: vec![test.into()] };
+        let row = Row {
+            promise: "p".into(),
+            tests: vec![test.into()],
+        };
         missing_test(&row, |path| (path == "a.rs").then(|| SOURCE.to_owned()))
     }
 
@@ -80,6 +101,15 @@ mod tests {
         assert_eq!(verdict("a.rs::off").unwrap(), "a.rs::off is switched off");
         assert_eq!(verdict("a.rs::plain").unwrap(), "a.rs::plain is no test");
         assert_eq!(verdict("b.rs::works").unwrap(), "b.rs cannot be read");
-        assert!(missing_test(&Row { promise: "p".into(), tests: vec![] }, |_| None).is_some());
+        assert!(
+            missing_test(
+                &Row {
+                    promise: "p".into(),
+                    tests: vec![]
+                },
+                |_| None
+            )
+            .is_some()
+        );
     }
 }

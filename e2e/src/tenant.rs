@@ -22,8 +22,12 @@ impl Tenant {
         let directory = platform.home.join("e2e");
         std::fs::create_dir_all(&directory)?;
         let kubeconfig = directory.join(format!("{name}-{:016x}.kubeconfig", rand::random::<u64>()));
-        std::fs::write(&kubeconfig, text).with_context(|| format!("cannot write {}", kubeconfig.display()))?;
-        Ok(Self { name: name.to_owned(), kubeconfig })
+        std::fs::write(&kubeconfig, text)
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            kubeconfig,
+        })
     }
 
     /// Creates a cluster with `skep cluster create --wait`.
@@ -36,13 +40,24 @@ impl Tenant {
 
     /// Runs `kubectl` as the tenant's user.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
-        run(Command::new("kubectl").arg("--kubeconfig").arg(&self.kubeconfig).args(arguments), None).await
+        run(
+            Command::new("kubectl")
+                .arg("--kubeconfig")
+                .arg(&self.kubeconfig)
+                .args(arguments),
+            None,
+        )
+        .await
     }
 
     /// Runs `kubectl` as the tenant's user with a manifest on its standard input.
     pub async fn kubectl_with(&self, arguments: &[&str], manifest: &str) -> Result<Output> {
         let mut command = Command::new("kubectl");
-        run(command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments), Some(manifest)).await
+        run(
+            command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments),
+            Some(manifest),
+        )
+        .await
     }
 
     /// The kubeconfig's text.

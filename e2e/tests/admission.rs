@@ -8,18 +8,24 @@ use skep_e2e::platform::run;
 async fn apply(manifest: &str) -> skep_e2e::Output {
     let platform = Platform::connect().unwrap();
     let mut command = tokio::process::Command::new("kubectl");
-    command.arg("--kubeconfig").arg(platform.home.join("hub.kubeconfig"));
+    command
+        .arg("--kubeconfig")
+        .arg(platform.home.join("hub.kubeconfig"));
     command.args(["apply", "--server-side", "--dry-run=server", "-f", "-"]);
     run(&mut command, Some(manifest)).await.unwrap()
 }
 
 fn tenant(spec: &str) -> String {
-    format!("apiVersion: skep.dev/v1alpha1\nkind: TenantCluster\nmetadata: {{name: probe, namespace: project-default}}\nspec: {spec}\n")
+    format!(
+        "apiVersion: skep.dev/v1alpha1\nkind: TenantCluster\nmetadata: {{name: probe, namespace: project-default}}\nspec: {spec}\n"
+    )
 }
 
 fn etcd(spec: &str) -> String {
     let rest = "image: i, storageClass: local, resources: {cpu: 1m, memory: 1Mi, memoryLimit: 1Mi}";
-    format!("apiVersion: skep.dev/v1alpha1\nkind: EtcdCluster\nmetadata: {{name: probe, namespace: project-default}}\nspec: {{{rest}, {spec}}}\n")
+    format!(
+        "apiVersion: skep.dev/v1alpha1\nkind: EtcdCluster\nmetadata: {{name: probe, namespace: project-default}}\nspec: {{{rest}, {spec}}}\n"
+    )
 }
 
 #[tokio::test]
@@ -30,16 +36,27 @@ async fn a_tenant_cluster_with_nothing_but_a_name_is_taken() {
 #[tokio::test]
 async fn what_no_controller_could_use_is_refused_with_its_field() {
     let sized = |members: &str, quota: &str, size: &str| {
-        etcd(&format!("version: 3.7.3, members: {members}, quotaBytes: {quota}, volumeSize: {size}"))
+        etcd(&format!(
+            "version: 3.7.3, members: {members}, quotaBytes: {quota}, volumeSize: {size}"
+        ))
     };
     let cases = [
         (tenant("{version: latest}"), "spec.version"),
         (tenant("{class: gigantic}"), "spec.class"),
         (tenant("{availability: Never}"), "spec.availability"),
         (tenant("{profile: Not_A_Name}"), "spec.profile"),
-        (tenant("{network: {pods: 300.0.0.0/8, services: 198.19.128.0/20}}"), "spec.network.pods"),
-        (tenant("{network: {pods: 198.19.0.1/17, services: 198.19.128.0/20}}"), "spec.network.pods"),
-        (tenant("{network: {pods: 198.19.0.0/17, services: 198.19.64.0/20}}"), "spec.network"),
+        (
+            tenant("{network: {pods: 300.0.0.0/8, services: 198.19.128.0/20}}"),
+            "spec.network.pods",
+        ),
+        (
+            tenant("{network: {pods: 198.19.0.1/17, services: 198.19.128.0/20}}"),
+            "spec.network.pods",
+        ),
+        (
+            tenant("{network: {pods: 198.19.0.0/17, services: 198.19.64.0/20}}"),
+            "spec.network",
+        ),
         (tenant("{}").replace("probe", &"x".repeat(41)), "metadata.name"),
         (sized("0", "536870912", "1Gi"), "spec.members"),
         (sized("2", "536870912", "1Gi"), "spec.members"),
@@ -50,7 +67,11 @@ async fn what_no_controller_could_use_is_refused_with_its_field() {
     for (manifest, field) in cases {
         let output = apply(&manifest).await;
         assert_ne!(output.status, 0, "taken: {manifest}");
-        assert!(output.stderr.contains(field), "{field} is not named: {}", output.stderr);
+        assert!(
+            output.stderr.contains(field),
+            "{field} is not named: {}",
+            output.stderr
+        );
     }
 }
 
@@ -60,12 +81,28 @@ async fn what_was_fixed_at_birth_cannot_be_changed() {
     let cases = [
         ("availability", r#"{"spec":{"availability":"Single"}}"#),
         ("profile", r#"{"spec":{"profile":"other"}}"#),
-        ("network", r#"{"spec":{"network":{"pods":"198.19.0.0/17","services":"198.19.128.0/20"}}}"#),
+        (
+            "network",
+            r#"{"spec":{"network":{"pods":"198.19.0.0/17","services":"198.19.128.0/20"}}}"#,
+        ),
     ];
     for (field, patch) in cases {
-        let arguments = ["-n", "project-default", "patch", "tenantcluster", "demo", "--type=merge", "-p", patch];
+        let arguments = [
+            "-n",
+            "project-default",
+            "patch",
+            "tenantcluster",
+            "demo",
+            "--type=merge",
+            "-p",
+            patch,
+        ];
         let output = platform.kubectl(&arguments).await.unwrap();
         assert_ne!(output.status, 0, "{field} was changed");
-        assert!(output.stderr.contains(&format!("{field} is immutable")), "{}", output.stderr);
+        assert!(
+            output.stderr.contains(&format!("{field} is immutable")),
+            "{}",
+            output.stderr
+        );
     }
 }

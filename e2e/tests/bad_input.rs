@@ -12,9 +12,16 @@ const WEAK_KEY: &str = include_str!("../fixtures/weak-key.csr");
 
 async fn problem(answer: reqwest::Response) -> (StatusCode, Value) {
     let status = answer.status();
-    let kind = answer.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+    let kind = answer
+        .headers()
+        .get("content-type")
+        .map(|kind| kind.to_str().unwrap().to_owned());
     let text = answer.text().await.unwrap();
-    assert_eq!(kind.as_deref(), Some("application/problem+json"), "{status} {text}");
+    assert_eq!(
+        kind.as_deref(),
+        Some("application/problem+json"),
+        "{status} {text}"
+    );
     let body: Value = serde_json::from_str(&text).unwrap();
     for member in ["type", "title", "status", "detail"] {
         assert!(!body[member].is_null(), "{member} is missing in {body}");
@@ -25,18 +32,32 @@ async fn problem(answer: reqwest::Response) -> (StatusCode, Value) {
 
 async fn post(path: &str, body: &Value) -> (StatusCode, Value) {
     let platform = Platform::connect().unwrap();
-    problem(platform.request(Method::POST, path).json(body).send().await.unwrap()).await
+    problem(
+        platform
+            .request(Method::POST, path)
+            .json(body)
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await
 }
 
 fn names_field(body: &Value, field: &str) -> bool {
     body["errors"].as_array().is_some_and(|errors| {
-        errors.iter().any(|e| e["field"] == field && e["message"].as_str().is_some_and(|m| m.len() > 5))
+        errors
+            .iter()
+            .any(|e| e["field"] == field && e["message"].as_str().is_some_and(|m| m.len() > 5))
     })
 }
 
 async fn nothing_was_made(name: &str) {
     let platform = Platform::connect().unwrap();
-    let answer = platform.request(Method::GET, &format!("{CLUSTERS}/{name}")).send().await.unwrap();
+    let answer = platform
+        .request(Method::GET, &format!("{CLUSTERS}/{name}"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
 }
 
@@ -50,11 +71,26 @@ async fn each_wrong_field_of_a_cluster_is_named() {
         ("profile", json!({"name": "bad", "profile": "nonsense"})),
         ("class", json!({"name": "bad", "class": "gigantic"})),
         ("region", json!({"name": "bad", "region": "atlantis"})),
-        ("availability", json!({"name": "bad", "availability": "Sometimes"})),
-        ("network.pods", json!({"name": "bad", "network": {"pods": "198.19.0.0/33", "services": "198.19.128.0/20"}})),
-        ("network.pods", json!({"name": "bad", "network": {"pods": "198.19.0.1/17", "services": "198.19.128.0/20"}})),
-        ("network.services", json!({"name": "bad", "network": {"pods": "198.19.0.0/17", "services": "198.19.64.0/20"}})),
-        ("network.pods", json!({"name": "bad", "network": {"pods": "198.18.0.0/16", "services": "198.19.128.0/20"}})),
+        (
+            "availability",
+            json!({"name": "bad", "availability": "Sometimes"}),
+        ),
+        (
+            "network.pods",
+            json!({"name": "bad", "network": {"pods": "198.19.0.0/33", "services": "198.19.128.0/20"}}),
+        ),
+        (
+            "network.pods",
+            json!({"name": "bad", "network": {"pods": "198.19.0.1/17", "services": "198.19.128.0/20"}}),
+        ),
+        (
+            "network.services",
+            json!({"name": "bad", "network": {"pods": "198.19.0.0/17", "services": "198.19.64.0/20"}}),
+        ),
+        (
+            "network.pods",
+            json!({"name": "bad", "network": {"pods": "198.18.0.0/16", "services": "198.19.128.0/20"}}),
+        ),
         ("name", json!({"name": long})),
         ("name", json!({"name": "No_Label"})),
         ("name", json!({"name": ""})),
@@ -89,9 +125,16 @@ async fn a_taken_name_is_a_conflict_that_carries_what_stands() {
 async fn a_project_or_cluster_that_is_not_there_is_not_found() {
     let (status, problem) = post("/v1/projects/nowhere/clusters", &json!({"name": "lost"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{problem}");
-    assert!(problem["detail"].as_str().unwrap().contains("nowhere"), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("nowhere"),
+        "{problem}"
+    );
     let platform = Platform::connect().unwrap();
-    let answer = platform.request(Method::GET, &format!("{CLUSTERS}/nobody")).send().await.unwrap();
+    let answer = platform
+        .request(Method::GET, &format!("{CLUSTERS}/nobody"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(problem_status(answer).await, StatusCode::NOT_FOUND);
 }
 
@@ -106,7 +149,12 @@ async fn no_token_and_a_wrong_one_are_unauthorized() {
     assert!(none.headers().contains_key("www-authenticate"));
     assert_eq!(problem_status(none).await, StatusCode::UNAUTHORIZED);
     for token in ["nonsense", "skep_aaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbb", "a.b.c"] {
-        let wrong = platform.anonymous(Method::GET, CLUSTERS).bearer_auth(token).send().await.unwrap();
+        let wrong = platform
+            .anonymous(Method::GET, CLUSTERS)
+            .bearer_auth(token)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(problem_status(wrong).await, StatusCode::UNAUTHORIZED, "{token}");
     }
 }
@@ -114,16 +162,45 @@ async fn no_token_and_a_wrong_one_are_unauthorized() {
 #[tokio::test]
 async fn another_projects_token_is_forbidden_and_a_revoked_one_is_worthless() {
     let platform = Platform::connect().unwrap();
-    platform.skep(&["project", "create", "others"]).await.unwrap().success().unwrap();
-    let create = ["token", "create", "--project", "others", "--ttl", "10m", "-o", "json"];
+    platform
+        .skep(&["project", "create", "others"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+    let create = [
+        "token",
+        "create",
+        "--project",
+        "others",
+        "--ttl",
+        "10m",
+        "-o",
+        "json",
+    ];
     let token = platform.skep(&create).await.unwrap().json().unwrap();
     let (id, secret) = (token["id"].as_str().unwrap(), token["token"].as_str().unwrap());
-    let get = async |path: &str| platform.anonymous(Method::GET, path).bearer_auth(secret).send().await.unwrap();
+    let get = async |path: &str| {
+        platform
+            .anonymous(Method::GET, path)
+            .bearer_auth(secret)
+            .send()
+            .await
+            .unwrap()
+    };
     let own = get("/v1/projects/others/clusters").await;
     assert_eq!(own.status(), StatusCode::OK, "{}", own.text().await.unwrap());
     assert_eq!(problem_status(get(CLUSTERS).await).await, StatusCode::FORBIDDEN);
-    assert_eq!(problem_status(get("/v1/projects/others/tokens").await).await, StatusCode::FORBIDDEN);
-    platform.skep(&["token", "revoke", id, "--project", "others"]).await.unwrap().success().unwrap();
+    assert_eq!(
+        problem_status(get("/v1/projects/others/tokens").await).await,
+        StatusCode::FORBIDDEN
+    );
+    platform
+        .skep(&["token", "revoke", id, "--project", "others"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
     skep_e2e::platform::eventually("the revoked token is refused", || async {
         let status = get("/v1/projects/others/clusters").await.status();
         anyhow::ensure!(status == StatusCode::UNAUTHORIZED, "{status}");
@@ -131,16 +208,25 @@ async fn another_projects_token_is_forbidden_and_a_revoked_one_is_worthless() {
     })
     .await
     .unwrap();
-    platform.skep(&["project", "delete", "others"]).await.unwrap().success().unwrap();
+    platform
+        .skep(&["project", "delete", "others"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
 }
 
 fn request_for(name: &str, organization: Option<&str>) -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
     if let Some(organization) = organization {
-        parameters.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, organization);
     }
     parameters.serialize_request(&key).unwrap().pem().unwrap()
 }
@@ -170,7 +256,12 @@ async fn a_bad_signing_request_is_refused_by_field() {
 async fn a_certificate_lives_an_hour_or_less_and_its_key_never_left() {
     let platform = Platform::connect().unwrap();
     let body = json!({"csr": request_for("me", None)});
-    let answer = platform.request(Method::POST, KUBECONFIG).json(&body).send().await.unwrap();
+    let answer = platform
+        .request(Method::POST, KUBECONFIG)
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     let text = answer.text().await.unwrap();
     assert!(!text.contains("PRIVATE KEY"));
@@ -182,7 +273,11 @@ async fn a_certificate_lives_an_hour_or_less_and_its_key_never_left() {
         let path = path.clone();
         async move {
             let mut command = tokio::process::Command::new("openssl");
-            command.arg("x509").arg("-in").arg(path).args(["-noout", "-checkend", seconds]);
+            command
+                .arg("x509")
+                .arg("-in")
+                .arg(path)
+                .args(["-noout", "-checkend", seconds]);
             skep_e2e::platform::run(&mut command, None).await.unwrap().status
         }
     };
@@ -196,21 +291,43 @@ async fn the_same_idempotency_key_makes_one_cluster_and_another_body_is_refused(
     let platform = Platform::connect().unwrap();
     let body = json!({"name": "once", "availability": "Single"});
     let send = async |path: &str, key: &str, body: &Value| {
-        let request = platform.request(Method::POST, path).header("Idempotency-Key", key);
+        let request = platform
+            .request(Method::POST, path)
+            .header("Idempotency-Key", key);
         request.json(body).send().await.unwrap()
     };
     let first = send(CLUSTERS, "key-of-once", &body).await;
-    assert_eq!(first.status(), StatusCode::ACCEPTED, "{}", first.text().await.unwrap());
+    assert_eq!(
+        first.status(),
+        StatusCode::ACCEPTED,
+        "{}",
+        first.text().await.unwrap()
+    );
     let again = send(CLUSTERS, "key-of-once", &body).await;
-    assert_eq!(again.status(), StatusCode::ACCEPTED, "{}", again.text().await.unwrap());
+    assert_eq!(
+        again.status(),
+        StatusCode::ACCEPTED,
+        "{}",
+        again.text().await.unwrap()
+    );
     let first: Value = first.json().await.unwrap();
     let again: Value = again.json().await.unwrap();
     assert_eq!(first["uid"], again["uid"]);
     assert!(first["uid"].is_string(), "{first}");
-    for other in [json!({"name": "once"}), json!({"name": "twice", "availability": "Single"})] {
+    for other in [
+        json!({"name": "once"}),
+        json!({"name": "twice", "availability": "Single"}),
+    ] {
         let (status, problem) = problem(send(CLUSTERS, "key-of-once", &other).await).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
-        assert!(problem["detail"].as_str().unwrap().to_lowercase().contains("idempotency"), "{problem}");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .to_lowercase()
+                .contains("idempotency"),
+            "{problem}"
+        );
     }
     nothing_was_made("twice").await;
     let delete = ["cluster", "delete", "once", "--wait", "--timeout", "5m"];
@@ -221,15 +338,23 @@ async fn the_same_idempotency_key_makes_one_cluster_and_another_body_is_refused(
 async fn bodies_that_are_too_large_cut_short_or_of_another_kind_are_refused() {
     let platform = Platform::connect().unwrap();
     let send = async |kind: &str, body: String| {
-        let request = platform.request(Method::POST, CLUSTERS).header("content-type", kind.to_owned());
+        let request = platform
+            .request(Method::POST, CLUSTERS)
+            .header("content-type", kind.to_owned());
         problem(request.body(body).send().await.unwrap()).await
     };
     let large = json!({"name": "x".repeat(100_000)}).to_string();
-    assert_eq!(send("application/json", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(
+        send("application/json", large).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
     let (status, cut) = send("application/json", r#"{"name": "ha"#.into()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(cut["detail"].as_str().unwrap().contains("column"), "{cut}");
-    assert_eq!(send("text/plain", "name=demo".into()).await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(
+        send("text/plain", "name=demo".into()).await.0,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
 }
 
 #[tokio::test]
@@ -244,10 +369,18 @@ async fn a_path_or_method_that_is_not_there_is_a_problem_too() {
 #[tokio::test]
 async fn deletion_while_creating_ends_with_nothing_left() {
     let platform = Platform::connect().unwrap();
-    platform.skep(&["cluster", "create", "brief"]).await.unwrap().success().unwrap();
+    platform
+        .skep(&["cluster", "create", "brief"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
     let delete = ["cluster", "delete", "brief", "--wait", "--timeout", "5m"];
     platform.skep(&delete).await.unwrap().success().unwrap();
     nothing_was_made("brief").await;
-    let left = platform.kubectl(&["get", "deploymentrecords,controlplanes", "-A", "-o", "json"]).await.unwrap();
+    let left = platform
+        .kubectl(&["get", "deploymentrecords,controlplanes", "-A", "-o", "json"])
+        .await
+        .unwrap();
     assert!(!left.json().unwrap().to_string().contains("\"brief\""));
 }

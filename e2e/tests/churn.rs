@@ -41,17 +41,35 @@ async fn nothing_is_left(client: &Client, cpid: &str) -> Result<()> {
     absent::<EtcdCluster>(Api::all(client.clone()), cpid).await?;
     let requests: Api<CertificateRequest> = Api::all(client.clone());
     let requests = requests.list(&ListParams::default()).await?;
-    ensure!(!requests.iter().any(|request| request.spec.cpid == cpid), "a certificate request is left");
+    ensure!(
+        !requests.iter().any(|request| request.spec.cpid == cpid),
+        "a certificate request is left"
+    );
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     for volume in volumes.list(&ListParams::default()).await? {
         let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-        let namespace = claim.and_then(|claim| claim.namespace.clone()).unwrap_or_default();
-        ensure!(!namespace.contains(cpid), "volume {} is still claimed", volume.name_any());
-        let phase = volume.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-        ensure!(phase != "Released" && phase != "Failed", "volume {} is {phase}", volume.name_any());
+        let namespace = claim
+            .and_then(|claim| claim.namespace.clone())
+            .unwrap_or_default();
+        ensure!(
+            !namespace.contains(cpid),
+            "volume {} is still claimed",
+            volume.name_any()
+        );
+        let phase = volume
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+            .unwrap_or_default();
+        ensure!(
+            phase != "Released" && phase != "Failed",
+            "volume {} is {phase}",
+            volume.name_any()
+        );
     }
     let processes = std::fs::read_dir("/proc")?.flatten().filter(|entry| {
-        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(cpid))
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(cpid))
     });
     ensure!(processes.count() == 0, "processes of {cpid} are left");
     Ok(())
@@ -59,7 +77,16 @@ async fn nothing_is_left(client: &Client, cpid: &str) -> Result<()> {
 
 /// No gateway knows the control plane: Envoy's own list of clusters on each node.
 async fn no_route_is_left(platform: &Platform, cpid: &str) -> Result<()> {
-    let gateways = ["-n", "skep-system", "get", "pods", "-l", "app.kubernetes.io/name=skep-gateway", "-o", "name"];
+    let gateways = [
+        "-n",
+        "skep-system",
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=skep-gateway",
+        "-o",
+        "name",
+    ];
     let listed = platform.kubectl(&gateways).await?.success()?;
     ensure!(listed.lines().count() == 3, "three gateways: {listed}");
     for node in ["a", "b", "c"] {
@@ -68,7 +95,10 @@ async fn no_route_is_left(platform: &Platform, cpid: &str) -> Result<()> {
         let mut command = tokio::process::Command::new("nsenter");
         command.args([&namespace, "curl", "-fsS", "http://127.0.0.1:19000/clusters"]);
         let clusters = skep_e2e::platform::run(&mut command, None).await?.success()?;
-        ensure!(!clusters.contains(cpid), "the gateway in zone {node} still routes to {cpid}");
+        ensure!(
+            !clusters.contains(cpid),
+            "the gateway in zone {node} still routes to {cpid}"
+        );
     }
     Ok(())
 }
@@ -78,19 +108,30 @@ async fn create(platform: &Platform, client: &Client, name: &str) -> String {
     platform.skep(&create).await.unwrap().success().unwrap();
     let cpid = cpid(client, name).await;
     let tenant = skep_e2e::Tenant::of(platform, name).await.unwrap();
-    tenant.kubectl(&["get", "namespaces"]).await.unwrap().success().unwrap();
+    tenant
+        .kubectl(&["get", "namespaces"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
     cpid
 }
 
 async fn delete(platform: &Platform, client: &Client, name: &str, cpid: &str) {
     let delete = ["cluster", "delete", name, "--wait", "--timeout", "10m"];
     platform.skep(&delete).await.unwrap().success().unwrap();
-    eventually("nothing of the cluster is left", || nothing_is_left(client, cpid)).await.unwrap();
-    eventually("no gateway routes to it", || no_route_is_left(platform, cpid)).await.unwrap();
+    eventually("nothing of the cluster is left", || nothing_is_left(client, cpid))
+        .await
+        .unwrap();
+    eventually("no gateway routes to it", || no_route_is_left(platform, cpid))
+        .await
+        .unwrap();
 }
 
 fn measure(variable: &str, usual: usize) -> usize {
-    std::env::var(variable).ok().map_or(usual, |text| text.parse().unwrap())
+    std::env::var(variable)
+        .ok()
+        .map_or(usual, |text| text.parse().unwrap())
 }
 
 #[tokio::test]
@@ -107,7 +148,9 @@ async fn clusters_in_a_row_leave_nothing_behind() {
 async fn clusters_at_once_leave_nothing_behind() {
     let platform = Platform::connect().unwrap();
     let client = platform.hub().await.unwrap();
-    let names: Vec<String> = (1..=measure("CLUSTERS_AT_ONCE", 3)).map(|n| format!("at-once-{n}")).collect();
+    let names: Vec<String> = (1..=measure("CLUSTERS_AT_ONCE", 3))
+        .map(|n| format!("at-once-{n}"))
+        .collect();
     let created = futures::future::join_all(names.iter().map(|name| create(&platform, &client, name))).await;
     let pairs = names.iter().zip(&created);
     futures::future::join_all(pairs.map(|(name, cpid)| delete(&platform, &client, name, cpid))).await;

@@ -23,7 +23,10 @@ async fn kill(client: &Client, operator: &str) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "skep-system");
     let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={operator}"));
     for pod in pods.list(&selector).await.unwrap() {
-        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            ..DeleteParams::default()
+        };
         // It may be gone already: two kills can fall into one restart.
         drop(pods.delete(&pod.name_any(), &now).await);
     }
@@ -69,14 +72,22 @@ async fn converges(platform: &Platform, client: &Client, seed: u64) {
         .await
         .unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
-    let cpid = clusters.get(&name).await.unwrap().status.and_then(|status| status.cpid);
+    let cpid = clusters
+        .get(&name)
+        .await
+        .unwrap()
+        .status
+        .and_then(|status| status.cpid);
     clusters.delete(&name, &DeleteParams::default()).await.unwrap();
     strike(client, &mut chance).await;
     eventually("nothing is left", || async {
         anyhow::ensure!(clusters.get_opt(&name).await?.is_none(), "{name} is still there");
         let namespaces: Api<Namespace> = Api::all(client.clone());
         if let Some(cpid) = &cpid {
-            anyhow::ensure!(namespaces.get_opt(&format!("cp-{cpid}")).await?.is_none(), "cp-{cpid} is still there");
+            anyhow::ensure!(
+                namespaces.get_opt(&format!("cp-{cpid}")).await?.is_none(),
+                "cp-{cpid} is still there"
+            );
         }
         Ok(())
     })

@@ -25,17 +25,32 @@ async fn zones_of(client: &Client, namespace: &str, selector: &str) -> BTreeSet<
 
 async fn demo_namespace(client: &Client) -> String {
     let demo: Api<TenantCluster> = Api::namespaced(client.clone(), "project-default");
-    format!("cp-{}", demo.get("demo").await.unwrap().status.unwrap().cpid.unwrap())
+    format!(
+        "cp-{}",
+        demo.get("demo").await.unwrap().status.unwrap().cpid.unwrap()
+    )
 }
 
 #[tokio::test]
 async fn three_ready_nodes_in_three_zones_run_the_pinned_version() {
     let platform = Platform::connect().unwrap();
-    let arguments = ["get", "nodes", "-L", "topology.kubernetes.io/zone", "--no-headers"];
+    let arguments = [
+        "get",
+        "nodes",
+        "-L",
+        "topology.kubernetes.io/zone",
+        "--no-headers",
+    ];
     let listed = platform.kubectl(&arguments).await.unwrap().success().unwrap();
-    let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    let rows: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
     assert_eq!(rows.len(), 3, "{listed}");
-    assert!(rows.iter().all(|row| row[1] == "Ready" && row[4] == "v1.36.3"), "{listed}");
+    assert!(
+        rows.iter().all(|row| row[1] == "Ready" && row[4] == "v1.36.3"),
+        "{listed}"
+    );
     let zones: BTreeSet<&str> = rows.iter().map(|row| *row.last().unwrap()).collect();
     assert_eq!(zones, BTreeSet::from(["a", "b", "c"]), "{listed}");
 }
@@ -45,8 +60,13 @@ async fn every_operator_is_a_pod_of_the_cell() {
     let platform = Platform::connect().unwrap();
     let client = platform.hub().await.unwrap();
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), "skep-system");
-    let names: BTreeSet<String> =
-        deployments.list(&ListParams::default()).await.unwrap().iter().map(ResourceExt::name_any).collect();
+    let names: BTreeSet<String> = deployments
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
     let expected = ["skep-agent", "skep-cell", "skep-hub"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client, "skep-system");
@@ -61,9 +81,10 @@ async fn no_controller_runs_as_a_process_of_the_host() {
     let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
     for entry in std::fs::read_dir("/proc").unwrap() {
         let path = entry.unwrap().path();
-        let (Ok(command), Ok(namespace)) =
-            (std::fs::read(path.join("cmdline")), std::fs::read_link(path.join("ns/pid")))
-        else {
+        let (Ok(command), Ok(namespace)) = (
+            std::fs::read(path.join("cmdline")),
+            std::fs::read_link(path.join("ns/pid")),
+        ) else {
             continue;
         };
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
@@ -80,7 +101,14 @@ async fn demo_is_spread_over_the_zones() {
     let api_servers = zones_of(&client, &namespace, "app.kubernetes.io/component=kube-apiserver").await;
     assert!(api_servers.len() >= 2, "apiservers are in {api_servers:?}");
     // The API is ready with two members; the third joins behind it.
-    let wait = ["-n", &namespace, "wait", "--for=condition=Ready", "etcdcluster/etcd", "--timeout=120s"];
+    let wait = [
+        "-n",
+        &namespace,
+        "wait",
+        "--for=condition=Ready",
+        "etcdcluster/etcd",
+        "--timeout=120s",
+    ];
     platform.kubectl(&wait).await.unwrap().success().unwrap();
     let members = zones_of(&client, &namespace, "app.kubernetes.io/component=etcd").await;
     assert_eq!(members.len(), 3, "members are in {members:?}");
@@ -89,22 +117,50 @@ async fn demo_is_spread_over_the_zones() {
 #[tokio::test]
 async fn status_shows_hub_cell_zones_and_demo_all_ready() {
     let platform = Platform::connect().unwrap();
-    let rows = platform.skep(&["status", "-o", "json"]).await.unwrap().json().unwrap();
+    let rows = platform
+        .skep(&["status", "-o", "json"])
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
     let rows = rows.as_array().unwrap();
     for kind in ["hub", "operator", "cell", "zone", "cluster"] {
-        assert!(rows.iter().any(|row| row["kind"] == kind), "no {kind} in {rows:#?}");
+        assert!(
+            rows.iter().any(|row| row["kind"] == kind),
+            "no {kind} in {rows:#?}"
+        );
     }
-    let demo = rows.iter().find(|row| row["name"] == "default/demo").expect("demo is listed");
-    assert!(demo["place"].as_str().unwrap().starts_with("https://api.c"), "{demo}");
+    let demo = rows
+        .iter()
+        .find(|row| row["name"] == "default/demo")
+        .expect("demo is listed");
+    assert!(
+        demo["place"].as_str().unwrap().starts_with("https://api.c"),
+        "{demo}"
+    );
     assert_eq!(demo["ready"], true, "{demo}");
-    assert!(rows.iter().filter(|row| row["kind"] != "cluster").all(|row| row["ready"] == true), "{rows:#?}");
+    assert!(
+        rows.iter()
+            .filter(|row| row["kind"] != "cluster")
+            .all(|row| row["ready"] == true),
+        "{rows:#?}"
+    );
 }
 
 #[tokio::test]
 async fn the_cell_pulls_with_an_identity_that_reaches_its_own_namespace_alone() {
     let platform = Platform::connect().unwrap();
     let can = async |verb: &str, what: &str, further: &[&str]| {
-        let mut arguments = vec!["auth", "can-i", verb, what, "--as", "skep:cell:local", "--as-group", "skep:cells"];
+        let mut arguments = vec![
+            "auth",
+            "can-i",
+            verb,
+            what,
+            "--as",
+            "skep:cell:local",
+            "--as-group",
+            "skep:cells",
+        ];
         arguments.extend(further);
         platform.kubectl(&arguments).await.unwrap().stdout.trim() == "yes"
     };
@@ -128,8 +184,14 @@ async fn record_and_control_plane_carry_the_revision_and_the_trace_of_the_reques
     let record = records.get(&cpid).await.unwrap();
     let control_planes: Api<ControlPlane> = Api::all(client);
     let control_plane = control_planes.get(&cpid).await.unwrap();
-    assert_eq!(record.status.as_ref().unwrap().observed_revision.as_ref(), Some(&record.spec.revision));
+    assert_eq!(
+        record.status.as_ref().unwrap().observed_revision.as_ref(),
+        Some(&record.spec.revision)
+    );
     assert_eq!(control_plane.spec, record.spec.control_plane);
     let trace = &record.annotations()[skep_core::labels::TRACEPARENT];
-    assert_eq!(&control_plane.annotations()[skep_core::labels::TRACEPARENT], trace);
+    assert_eq!(
+        &control_plane.annotations()[skep_core::labels::TRACEPARENT],
+        trace
+    );
 }

@@ -20,9 +20,20 @@ async fn containers(platform: &Platform) -> BTreeMap<String, String> {
     let pods: Api<Pod> = Api::all(platform.hub().await.unwrap());
     let mut found = BTreeMap::new();
     for pod in pods.list(&ListParams::default()).await.unwrap() {
-        for status in pod.status.clone().unwrap_or_default().container_statuses.unwrap_or_default() {
+        for status in pod
+            .status
+            .clone()
+            .unwrap_or_default()
+            .container_statuses
+            .unwrap_or_default()
+        {
             let id = status.container_id.clone().unwrap_or_default();
-            let name = format!("{}/{}/{}", pod.namespace().unwrap_or_default(), pod.name_any(), status.name);
+            let name = format!(
+                "{}/{}/{}",
+                pod.namespace().unwrap_or_default(),
+                pod.name_any(),
+                status.name
+            );
             found.insert(name, format!("{} restarts, {id}", status.restart_count));
         }
     }
@@ -31,7 +42,10 @@ async fn containers(platform: &Platform) -> BTreeMap<String, String> {
 
 async fn demo_answers(platform: &Platform) -> Result<()> {
     let tenant = Tenant::of(platform, "demo").await?;
-    let kept = tenant.kubectl(&["get", "configmap", "kept", "-o", "jsonpath={.data.who}"]).await?.success()?;
+    let kept = tenant
+        .kubectl(&["get", "configmap", "kept", "-o", "jsonpath={.data.who}"])
+        .await?
+        .success()?;
     ensure!(kept == "me", "{kept}");
     Ok(())
 }
@@ -46,7 +60,9 @@ fn kill_everything(platform: &Platform) {
     let machines = platform.home.join("machines");
     let machines = machines.to_str().unwrap().to_owned();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         if line.contains(&machines) {
             let pid = entry.file_name().to_string_lossy().into_owned();
@@ -65,19 +81,33 @@ async fn it_repeats_keeps_and_goes() {
     tenant.kubectl(&keep).await.unwrap().success().unwrap();
 
     // A further `up` restarts nothing, once the last datastore member has joined.
-    let wait = ["wait", "--for=condition=Ready", "etcdclusters", "--all", "-A", "--timeout=180s"];
+    let wait = [
+        "wait",
+        "--for=condition=Ready",
+        "etcdclusters",
+        "--all",
+        "-A",
+        "--timeout=180s",
+    ];
     platform.kubectl(&wait).await.unwrap().success().unwrap();
     let running = containers(&platform).await;
     platform.skep(&["up"]).await.unwrap().success().unwrap();
     assert_eq!(containers(&platform).await, running);
 
     // Down with the data kept, and up again: the same clusters with the same objects.
-    platform.skep(&["down", "--keep"]).await.unwrap().success().unwrap();
+    platform
+        .skep(&["down", "--keep"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
     let left = Snapshot::take().unwrap().beyond(&before());
     assert!(left.is_empty(), "left after down --keep: {left:#?}");
     platform.skep(&["up"]).await.unwrap().success().unwrap();
     let platform = Platform::connect().unwrap();
-    eventually("demo answers with what it held", || demo_answers(&platform)).await.unwrap();
+    eventually("demo answers with what it held", || demo_answers(&platform))
+        .await
+        .unwrap();
 
     // Gone: nothing is left, and a second `down` has nothing to do.
     platform.skep(&["down"]).await.unwrap().success().unwrap();
@@ -92,5 +122,7 @@ async fn everything_killed_is_repaired() {
     let platform = Platform::connect().unwrap();
     kill_everything(&platform);
     platform.skep(&["up"]).await.unwrap().success().unwrap();
-    eventually("demo answers after the kill", || demo_answers(&platform)).await.unwrap();
+    eventually("demo answers after the kill", || demo_answers(&platform))
+        .await
+        .unwrap();
 }

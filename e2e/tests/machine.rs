@@ -21,12 +21,24 @@ struct SmallDisk {
 impl SmallDisk {
     async fn mount() -> Self {
         let name = format!("skep-e2e-disk-{}", std::process::id());
-        let (image, mount) = (std::env::temp_dir().join(format!("{name}.img")), std::env::temp_dir().join(name));
+        let (image, mount) = (
+            std::env::temp_dir().join(format!("{name}.img")),
+            std::env::temp_dir().join(name),
+        );
         std::fs::create_dir_all(&mount).unwrap();
         let file = std::fs::File::create(&image).unwrap();
         file.set_len(64 << 20).unwrap();
-        shell("mkfs.ext4", &["-q", image.to_str().unwrap()]).await.success().unwrap();
-        shell("mount", &["-o", "loop", image.to_str().unwrap(), mount.to_str().unwrap()]).await.success().unwrap();
+        shell("mkfs.ext4", &["-q", image.to_str().unwrap()])
+            .await
+            .success()
+            .unwrap();
+        shell(
+            "mount",
+            &["-o", "loop", image.to_str().unwrap(), mount.to_str().unwrap()],
+        )
+        .await
+        .success()
+        .unwrap();
         Self { image, mount }
     }
 
@@ -49,12 +61,18 @@ async fn a_nearly_full_disk_refuses_up_with_numbers() {
     let disk = SmallDisk::mount().await;
     let home = disk.path().join("home");
     let mut command = Command::new(std::env::var("SKEP").unwrap());
-    command.args(["up"]).env("SKEP_HOME", &home).env("SKEP_INSTANCE", "tiny");
+    command
+        .args(["up"])
+        .env("SKEP_HOME", &home)
+        .env("SKEP_INSTANCE", "tiny");
     let output = run(&mut command, None).await.unwrap();
     assert_eq!(output.status, 1, "{output:?}");
     let last = output.stderr.lines().last().unwrap();
     assert!(last.starts_with("error: ") && last.contains("GiB"), "{last}");
-    let numbers = last.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).count();
+    let numbers = last
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|number| !number.is_empty())
+        .count();
     assert!(numbers >= 2, "needed and free are told: {last}");
     let links = shell("ip", &["-o", "link"]).await.success().unwrap();
     assert!(!links.contains("tiny"), "{links}");
@@ -63,9 +81,17 @@ async fn a_nearly_full_disk_refuses_up_with_numbers() {
 #[tokio::test]
 async fn wrong_usage_is_told_with_status_2() {
     let skep = std::env::var("SKEP").unwrap();
-    for arguments in [&["up", "--control-planes", "2"][..], &["cluster", "create"], &["nonsense"]] {
+    for arguments in [
+        &["up", "--control-planes", "2"][..],
+        &["cluster", "create"],
+        &["nonsense"],
+    ] {
         let output = shell(&skep, arguments).await;
         assert_eq!(output.status, 2, "{arguments:?}: {output:?}");
-        assert!(output.stderr.contains("Usage") || output.stderr.contains("possible values"), "{}", output.stderr);
+        assert!(
+            output.stderr.contains("Usage") || output.stderr.contains("possible values"),
+            "{}",
+            output.stderr
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Golden control planes of every profile, class and availability, and what hostile values come to.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use proptest::prelude::*;
 use skep_api::tenant_cluster::Network;
 use skep_api::{Availability, ClusterProfileSpec, SizeClassSpec, TenantReference};

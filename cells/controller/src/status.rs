@@ -12,7 +12,7 @@ use skep_runtime::{ConditionStatus, Conditions};
 use crate::validate::FieldError;
 
 /// How long a check-in counts: four of the agent's periods, so that a lost one or two change nothing.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// This controller's part of a cell's status; the rest is the agent's.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -114,13 +114,9 @@ fn is_address(text: &str) -> bool {
     };
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = match bracketed {
-        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-            !host.is_empty() && host.len() <= 253 && host.chars().all(is_inner)
-        }
-    };
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let is_name = !host.is_empty() && host.len() <= 253 && host.chars().all(is_inner);
+    let is_host = bracketed.map_or(is_name, |inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
     is_port && is_host
 }
 

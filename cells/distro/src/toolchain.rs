@@ -11,8 +11,15 @@ use crate::{Error, process};
 
 /// The Debian packages whose files this crate calls or packs: a C compiler with its static library for runc,
 /// nft for kube-proxy, pip for Envoy's wheel.
-pub const SYSTEM_PACKAGES: &[&str] =
-    &["gcc", "libc6-dev", "libseccomp-dev", "nftables", "pkg-config", "python3", "python3-pip"];
+pub const SYSTEM_PACKAGES: &[&str] = &[
+    "gcc",
+    "libc6-dev",
+    "libseccomp-dev",
+    "nftables",
+    "pkg-config",
+    "python3",
+    "python3-pip",
+];
 
 /// What room the images and the node's directory take beside the components, in MiB.
 const PACKED_MEBIBYTES: u64 = 800;

@@ -23,5 +23,9 @@ fn main() -> ExitCode {
         }
     }
     println!("promises {kept}/{}", rows.len());
-    if kept == rows.len() && !rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if kept == rows.len() && !rows.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

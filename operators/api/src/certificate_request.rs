@@ -23,7 +23,11 @@ pub const LIFETIME_SECONDS: i64 = 600;
     doc = "A certificate signing request for one control plane.",
     printcolumn(name = "Cpid", type_ = "string", json_path = ".spec.cpid"),
     printcolumn(name = "User", type_ = "string", json_path = ".spec.username"),
-    printcolumn(name = "Issued", type_ = "string", json_path = ".status.conditions[?(@.type=='Issued')].status"),
+    printcolumn(
+        name = "Issued",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Issued')].status"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

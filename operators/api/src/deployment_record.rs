@@ -23,7 +23,11 @@ use crate::{ControlPlaneSpec, TenantReference};
     doc = "What one tenant shall be in one cell; named after the control plane's cpid.",
     printcolumn(name = "Project", type_ = "string", json_path = ".spec.tenant.project"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.tenant.name"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
     printcolumn(name = "Desired", type_ = "string", json_path = ".spec.revision"),
     printcolumn(name = "Observed", type_ = "string", json_path = ".status.observedRevision"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")

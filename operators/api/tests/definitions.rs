@@ -11,7 +11,11 @@ fn committed_definitions_match_the_types() {
         let path = format!("{directory}/{}.yaml", definition.name_any());
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         let generated = serde_saphyr::to_string(&definition).unwrap();
-        assert!(committed == generated, "{} is stale: run `make gen`", definition.name_any());
+        assert!(
+            committed == generated,
+            "{} is stale: run `make gen`",
+            definition.name_any()
+        );
     }
 }
 
@@ -23,7 +27,12 @@ fn every_definition_has_a_status_with_conditions_or_none_at_all() {
         let status = &schema["openAPIV3Schema"]["properties"]["status"];
         if !status.is_null() {
             let conditions = &status["properties"]["conditions"];
-            assert_eq!(conditions["x-kubernetes-list-map-keys"][0], "type", "{}", definition.name_any());
+            assert_eq!(
+                conditions["x-kubernetes-list-map-keys"][0],
+                "type",
+                "{}",
+                definition.name_any()
+            );
         }
     }
 }

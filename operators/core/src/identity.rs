@@ -93,7 +93,11 @@ impl Endpoint {
     /// The host names of one control plane in one region.
     pub fn new(cpid: &Cpid, region: &Region, domain: &Domain) -> Self {
         let host = |role: &str| format!("{role}.{cpid}.{region}.{domain}");
-        Self { api: host("api"), node: host("node"), konnectivity: host("konnectivity") }
+        Self {
+            api: host("api"),
+            node: host("node"),
+            konnectivity: host("konnectivity"),
+        }
     }
 }
 
@@ -119,7 +123,11 @@ mod tests {
     #[test]
     fn host_names_derive_from_the_identity() {
         let cpid = "cabcdefghi".parse().unwrap();
-        let endpoint = Endpoint::new(&cpid, &"local".parse().unwrap(), &"skep.internal".parse().unwrap());
+        let endpoint = Endpoint::new(
+            &cpid,
+            &"local".parse().unwrap(),
+            &"skep.internal".parse().unwrap(),
+        );
         assert_eq!(endpoint.api, "api.cabcdefghi.local.skep.internal");
         assert_eq!(endpoint.node, "node.cabcdefghi.local.skep.internal");
     }

@@ -26,7 +26,9 @@ pub enum NameError {
         length: usize,
     },
     /// The name is not a DNS label (RFC 1123).
-    #[error("a {what} consists of lower-case letters, digits and '-', and starts with a letter and ends with a letter or digit; {value:?} does not")]
+    #[error(
+        "a {what} consists of lower-case letters, digits and '-', and starts with a letter and ends with a letter or digit; {value:?} does not"
+    )]
     NotALabel {
         /// What the name names.
         what: &'static str,
@@ -166,7 +168,11 @@ impl FromStr for Domain {
     type Err = NameError;
     fn from_str(value: &str) -> Result<Self, NameError> {
         if value.len() > 100 {
-            return Err(NameError::TooLong { what: "domain", limit: 100, length: value.len() });
+            return Err(NameError::TooLong {
+                what: "domain",
+                limit: 100,
+                length: value.len(),
+            });
         }
         for label in value.split('.') {
             check_label("domain", label, 63)?;
@@ -203,7 +209,19 @@ mod tests {
         for good in ["a", "demo", "t-1", &"x".repeat(40)] {
             assert!(good.parse::<ClusterName>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "A", "ä", "a.b", "a_b", "1a", "a b", "a\n", &"x".repeat(41)] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "ä",
+            "a.b",
+            "a_b",
+            "1a",
+            "a b",
+            "a\n",
+            &"x".repeat(41),
+        ] {
             assert!(bad.parse::<ClusterName>().is_err(), "{bad:?}");
         }
     }

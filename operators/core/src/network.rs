@@ -86,12 +86,22 @@ impl TenantNetwork {
         let services = parse_range(SERVICES, services, 12, 28)?;
         if is_overlapping(pods, services) {
             let owner = "the tenant's own pods".to_owned();
-            return Err(NetworkError::Overlap { field: SERVICES, value: services, other: pods, owner });
+            return Err(NetworkError::Overlap {
+                field: SERVICES,
+                value: services,
+                other: pods,
+                owner,
+            });
         }
         for (field, value) in [(PODS, pods), (SERVICES, services)] {
             if let Some((other, owner)) = taken.iter().find(|(other, _)| is_overlapping(value, *other)) {
                 let owner = (*owner).to_owned();
-                return Err(NetworkError::Overlap { field, value, other: *other, owner });
+                return Err(NetworkError::Overlap {
+                    field,
+                    value,
+                    other: *other,
+                    owner,
+                });
             }
         }
         Ok(Self { pods, services })
@@ -109,17 +119,29 @@ impl TenantNetwork {
 }
 
 fn parse_range(field: &'static str, text: &str, widest: u8, narrowest: u8) -> Result<IpNet, NetworkError> {
-    let refuse = || NetworkError::NotACidr { field, value: text.chars().take(60).collect() };
+    let refuse = || NetworkError::NotACidr {
+        field,
+        value: text.chars().take(60).collect(),
+    };
     let value: IpNet = text.parse().map_err(|_| refuse())?;
     if !matches!(value, IpNet::V4(_)) {
         return Err(refuse());
     }
     if value.trunc() != value {
-        return Err(NetworkError::HostBits { field, value, network: value.trunc() });
+        return Err(NetworkError::HostBits {
+            field,
+            value,
+            network: value.trunc(),
+        });
     }
     let prefix = value.prefix_len();
     if !(widest..=narrowest).contains(&prefix) {
-        return Err(NetworkError::Size { field, prefix, widest, narrowest });
+        return Err(NetworkError::Size {
+            field,
+            prefix,
+            widest,
+            narrowest,
+        });
     }
     Ok(value)
 }

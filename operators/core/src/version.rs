@@ -46,7 +46,9 @@ impl FromStr for KubernetesVersion {
         let digits = value.strip_prefix('v').unwrap_or(value);
         let mut parts = digits.split('.');
         let mut next = || {
-            let part = parts.next().filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))?;
+            let part = parts
+                .next()
+                .filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))?;
             if part.len() > 1 && part.starts_with('0') {
                 return None;
             }
@@ -94,7 +96,18 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_refused() {
-        for bad in ["", "1", "1.36", "1.36.3.1", "1.36.x", "1.-1.0", "1.036.3", "1.36.3-rc.1", "latest", "1..3"] {
+        for bad in [
+            "",
+            "1",
+            "1.36",
+            "1.36.3.1",
+            "1.36.x",
+            "1.-1.0",
+            "1.036.3",
+            "1.36.3-rc.1",
+            "latest",
+            "1..3",
+        ] {
             assert!(bad.parse::<KubernetesVersion>().is_err(), "{bad}");
         }
     }

@@ -1,5 +1,7 @@
 //! Which signing requests are granted, denied and left alone.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestSpec,

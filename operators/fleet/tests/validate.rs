@@ -1,5 +1,7 @@
 //! What tenants may ask for, field by field.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use skep_api::{Cell, TenantClusterSpec};
 use skep_fleet::{Catalog, FieldError, Resolved, Standing, validate};
 use skep_profiles::{Offer, offered};

@@ -39,7 +39,10 @@ fn end(result: Result<(), Failure>) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let context = Context { home: Home::from_environment()?, global: cli.global };
+    let context = Context {
+        home: Home::from_environment()?,
+        global: cli.global,
+    };
     match cli.command {
         Command::Up(args) => up(&args, &context).await,
         Command::Down(args) => Ok(platform::down::down(&args, &context.home).await?),
@@ -80,7 +83,14 @@ async fn examine(context: &Context) -> Result<(), Failure> {
     let findings = doctor::examine(&context.home).await;
     print_list(context.global.output, &findings)?;
     let ill = findings.iter().filter(|finding| !finding.ok).count();
-    if ill == 0 { Ok(()) } else { Err(Failure::Refused(format!("{ill} of {} checks found something", findings.len()))) }
+    if ill == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Refused(format!(
+            "{ill} of {} checks found something",
+            findings.len()
+        )))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -91,10 +101,17 @@ struct Versions {
 
 fn version(context: &Context) -> Result<(), Failure> {
     let versions = skep_distro::versions().map_err(Failure::from_error)?;
-    let versions = Versions { skep: env!("CARGO_PKG_VERSION"), kubernetes: versions.supported };
+    let versions = Versions {
+        skep: env!("CARGO_PKG_VERSION"),
+        kubernetes: versions.supported,
+    };
     match context.global.output {
         client::context::Format::Json => print_json(&versions)?,
-        _ => println!("skep {}\nkubernetes {}", versions.skep, versions.kubernetes.join(", ")),
+        _ => println!(
+            "skep {}\nkubernetes {}",
+            versions.skep,
+            versions.kubernetes.join(", ")
+        ),
     }
     Ok(())
 }
@@ -105,7 +122,13 @@ impl Tabular for Row {
 
     fn cells(&self) -> Vec<String> {
         let ready = if self.ready { "True" } else { "False" };
-        vec![self.kind.to_owned(), self.name.clone(), ready.to_owned(), self.place.clone(), self.detail.clone()]
+        vec![
+            self.kind.to_owned(),
+            self.name.clone(),
+            ready.to_owned(),
+            self.place.clone(),
+            self.detail.clone(),
+        ]
     }
 
     fn name(&self) -> String {
@@ -119,7 +142,12 @@ impl Tabular for Finding {
 
     fn cells(&self) -> Vec<String> {
         let ok = if self.ok { "yes" } else { "NO" };
-        vec![self.check.clone(), ok.to_owned(), self.found.clone(), self.remedy.clone()]
+        vec![
+            self.check.clone(),
+            ok.to_owned(),
+            self.found.clone(),
+            self.remedy.clone(),
+        ]
     }
 
     fn name(&self) -> String {

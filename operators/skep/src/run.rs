@@ -29,7 +29,12 @@ pub struct RunArgs {
     #[arg(long, env = "SKEP_CELL", default_value = "local")]
     pub cell: CellName,
     /// The Kubernetes versions on offer, newest first.
-    #[arg(long, env = "SKEP_KUBERNETES_VERSIONS", value_delimiter = ',', default_value = "1.36.3")]
+    #[arg(
+        long,
+        env = "SKEP_KUBERNETES_VERSIONS",
+        value_delimiter = ',',
+        default_value = "1.36.3"
+    )]
     pub kubernetes_versions: Vec<KubernetesVersion>,
     /// Further names and addresses in the provisioning API's certificate.
     #[arg(long, env = "SKEP_API_NAMES", value_delimiter = ',')]
@@ -78,7 +83,9 @@ impl Controller {
     }
 
     fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -87,7 +94,11 @@ pub async fn run(args: RunArgs, verbosity: u8) -> Result<()> {
     let mut controllers = args.controllers.clone();
     controllers.sort_unstable();
     controllers.dedup();
-    let component = controllers.iter().map(|controller| controller.name()).collect::<Vec<_>>().join("-");
+    let component = controllers
+        .iter()
+        .map(|controller| controller.name())
+        .collect::<Vec<_>>()
+        .join("-");
     let _telemetry = telemetry::init(&component, verbosity, LogFormat::Json)?;
     skep_runtime::install_crypto();
     let shutdown = shutdown::on_signal()?;
@@ -125,12 +136,12 @@ pub async fn run(args: RunArgs, verbosity: u8) -> Result<()> {
 }
 
 /// Runs the controllers of one set while holding their lease.
-async fn lead(
-    controllers: Vec<Controller>,
-    args: &RunArgs,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    let name = controllers.iter().map(|controller| controller.name()).collect::<Vec<_>>().join("-");
+async fn lead(controllers: Vec<Controller>, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
+    let name = controllers
+        .iter()
+        .map(|controller| controller.name())
+        .collect::<Vec<_>>()
+        .join("-");
     let client = client::own_cluster("leader").await?;
     let settings = LeaderSettings::new(skep_core::SYSTEM_NAMESPACE, &format!("skep-{name}"));
     let act = |_term| async {
@@ -147,22 +158,23 @@ async fn lead(
         }
         result
     };
-    run_as_leader(client, settings, shutdown.clone(), act).await?.unwrap_or(Ok(()))
+    run_as_leader(client, settings, shutdown.clone(), act)
+        .await?
+        .unwrap_or(Ok(()))
 }
 
 /// Starts one controller and returns when it ends.
-async fn start(
-    controller: Controller,
-    args: &RunArgs,
-    shutdown: CancellationToken,
-) -> Result<()> {
+async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
     let name = controller.name();
     let client: Client = client::own_cluster(&name).await?;
     let instance = std::env::var("POD_NAME").ok();
     tracing::info!(controller = name, "starting");
     match controller {
         Controller::Scheduler => {
-            let settings = skep_fleet::scheduler::Settings { instance, ..Default::default() };
+            let settings = skep_fleet::scheduler::Settings {
+                instance,
+                ..Default::default()
+            };
             skep_fleet::scheduler::run(client, settings, shutdown).await?;
         }
         Controller::Identity => {
@@ -172,7 +184,10 @@ async fn start(
         Controller::Provision => provision(client, args, shutdown).await?,
         Controller::Agent => agent(client, args, shutdown).await?,
         Controller::Etcd => {
-            let settings = skep_etcd::Settings { instance, ..skep_etcd::Settings::default() };
+            let settings = skep_etcd::Settings {
+                instance,
+                ..skep_etcd::Settings::default()
+            };
             skep_etcd::run(client, settings, shutdown).await;
         }
         Controller::ControlPlane => {
@@ -181,7 +196,10 @@ async fn start(
             tokio::join!(skep_control_plane::run(client, settings, shutdown), signer);
         }
         Controller::Gateway => {
-            let settings = skep_gateway::Settings { listen: args.xds_address, ..skep_gateway::Settings::default() };
+            let settings = skep_gateway::Settings {
+                listen: args.xds_address,
+                ..skep_gateway::Settings::default()
+            };
             skep_gateway::run(client, settings, shutdown).await?;
         }
         Controller::LocalVolumes => local_volumes(client, args, shutdown).await?,
@@ -190,8 +208,13 @@ async fn start(
 }
 
 async fn provision(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
-    let names = skep_provision::serve::default_names().into_iter().chain(args.api_names.iter().cloned());
-    let settings = skep_provision::Settings { listen: args.api_address, names: names.collect() };
+    let names = skep_provision::serve::default_names()
+        .into_iter()
+        .chain(args.api_names.iter().cloned());
+    let settings = skep_provision::Settings {
+        listen: args.api_address,
+        names: names.collect(),
+    };
     Ok(skep_provision::run(client, settings, shutdown).await?)
 }
 
@@ -210,7 +233,10 @@ async fn local_volumes(client: Client, args: &RunArgs, shutdown: CancellationTok
     if args.node.is_empty() {
         bail!("local-volumes looks after one node; name it with --node or SKEP_NODE");
     }
-    let config = VolumesConfig { node: args.node.clone(), root: "/var/lib/skep/volumes".into() };
+    let config = VolumesConfig {
+        node: args.node.clone(),
+        root: "/var/lib/skep/volumes".into(),
+    };
     tokio::select! {
         () = skep_provider::volumes::run(client, config) => Ok(()),
         () = shutdown.cancelled() => Ok(()),

@@ -88,19 +88,29 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
 }
 
 /// A member without a pod gets one over its own volume; one that never started gets its first volume.
+///
+/// A pod that was made on a view of yesterday may have lost its claim since: it can never run.
 fn keep_pods(observed: &Observed, members: &Membership) -> Option<Action> {
     let removing = removed_pod(observed);
     members.members.iter().find_map(|member| {
-        let pod = member.pod.as_deref()?;
-        if observed.pods.contains_key(pod) || removing == Some(pod) {
-            return None;
+        let name = member.pod.as_deref().filter(|name| removing != Some(*name))?;
+        let claim = observed.claims.get(name);
+        match observed.pods.get(name) {
+            Some(pod) if claim.is_some() || pod.is_deleting || pod.address.is_some() => return None,
+            Some(pod) if member.is_started => {
+                return Some(Action::DeletePod {
+                    pod: name.to_owned(),
+                    uid: pod.uid.clone(),
+                });
+            }
+            _ => {}
         }
-        let may_start = match observed.claims.get(pod) {
+        let may_start = match claim {
             Some(claim) => !claim.is_deleting,
             None => !member.is_started,
         };
         may_start.then(|| Action::StartMember {
-            pod: pod.to_owned(),
+            pod: name.to_owned(),
             start: wanted_start(member, members),
         })
     })

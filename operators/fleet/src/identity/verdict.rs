@@ -53,7 +53,7 @@ pub enum Denial {
 }
 
 impl Denial {
-    /// The reason of the condition, in PascalCase.
+    /// The reason of the condition, in `PascalCase`.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Requester(_) => "RequesterNotAllowed",
@@ -129,9 +129,9 @@ fn check(
     if extensions.into_iter().any(|extension| !is_harmless(extension)) {
         return Err(Denial::Extensions);
     }
-    if !spec
+    if spec
         .expiration_seconds
-        .is_some_and(|seconds| seconds <= LONGEST_SECONDS)
+        .is_none_or(|seconds| seconds > LONGEST_SECONDS)
     {
         return Err(Denial::Expiration);
     }

@@ -76,9 +76,11 @@ impl Catalogs {
 
 /// The tenants that a change of the catalog may concern: those without a cell, and those that were refused.
 pub fn concerned(tenants: &Store<Guarded<TenantCluster>>) -> Vec<ObjectRef<TenantCluster>> {
-    readable(tenants)
-        .filter(is_stuck)
-        .map(|tenant| ObjectRef::from_obj(&tenant))
+    let tenants = tenants.state();
+    let readable = tenants.iter().filter_map(|tenant| tenant.0.as_ref().ok());
+    readable
+        .filter(|tenant| is_stuck(tenant))
+        .map(ObjectRef::from_obj)
         .collect()
 }
 

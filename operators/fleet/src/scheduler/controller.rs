@@ -24,7 +24,7 @@ use super::status::{Finding, build_status, is_converged};
 use super::{NAME, RECORD_FINALIZER, janitor};
 
 /// A tenant that waits for a cell is looked at again at least this often; a cell's change comes sooner.
-const NO_CELL_RETRY: Duration = Duration::from_secs(60);
+const NO_CELL_RETRY: Duration = Duration::from_mins(1);
 /// A tenant whose cell is at work is looked at again at least this often; a report comes sooner.
 const CELL_RETRY: Duration = Duration::from_mins(5);
 /// After the hub's own finalizer was removed, the record is gone in a moment.

@@ -137,11 +137,11 @@ fn place(
     let record = build_record(&parts).map_err(Error::Resolve)?;
     let address = home.spec.gateway.address.clone();
     Ok(Placement {
+        cell,
+        resolved,
         endpoint,
         address,
         record,
-        cell,
-        resolved,
     })
 }
 

@@ -10,8 +10,8 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
-use skep_api::{CertificateRequest, DeploymentRecord};
 use skep_api::certificate_request::LIFETIME_SECONDS;
+use skep_api::{CertificateRequest, DeploymentRecord};
 use skep_runtime::controller::{Guarded, Settings};
 use skep_runtime::{
     Applier, ApplyError, CancellationToken, Categorised, ControllerBuilder, Outcome, Reconcile,
@@ -50,7 +50,9 @@ fn requests_of(
         let is_of_record = request.namespace().as_deref() == Some(namespace.as_str());
         Some(request.name_any()).filter(|name| is_of_record && name.starts_with(&prefix))
     });
-    names.map(|name| ObjectRef::new(&name).within(&namespace)).collect()
+    names
+        .map(|name| ObjectRef::new(&name).within(&namespace))
+        .collect()
 }
 
 /// Why a request could not be looked after.
@@ -99,7 +101,10 @@ impl Reconcile<CertificateRequest> for Janitor {
         if !is_over {
             return Ok(Outcome::waiting("the end of its life", left));
         }
-        self.applier.delete_observed(request).await.map_err(JanitorError::Delete)?;
+        self.applier
+            .delete_observed(request)
+            .await
+            .map_err(JanitorError::Delete)?;
         Ok(Outcome::Converged)
     }
 }

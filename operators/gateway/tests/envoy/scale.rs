@@ -111,7 +111,10 @@ async fn names_of_nobody_are_cheap_and_outlive_a_restart_of_the_xds_server() {
     // The last of them is nothing that the server remembers being asked for, and Envoy does not ask again.
     let last = cpid(STRANGERS - 1);
     gateway.publish_raw(vec![route("caaaaaaaaz", &[backend]), route(&last, &[backend])]);
-    assert!(greeted(gateway.address(), &hosts(&last)[0]).await, "a name that was forgotten serves");
+    assert!(
+        greeted(gateway.address(), &hosts(&last)[0]).await,
+        "a name that was forgotten serves"
+    );
 
     gateway.stop_xds().await;
     gateway

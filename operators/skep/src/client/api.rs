@@ -58,7 +58,11 @@ impl Api {
             .user_agent(concat!("skep/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Failure::from_error)?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token: Token(token) })
+        Ok(Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+            token: Token(token),
+        })
     }
 
     /// Reads one thing.
@@ -71,9 +75,13 @@ impl Api {
         let mut items = Vec::new();
         let mut next: Option<String> = None;
         loop {
-            let query: Vec<(&str, &str)> =
-                [("limit", PAGE)].into_iter().chain(next.as_deref().map(|token| ("continue", token))).collect();
-            let page: Page<T> = self.repeat(|| self.request(Method::GET, path).query(&query)).await?;
+            let query: Vec<(&str, &str)> = [("limit", PAGE)]
+                .into_iter()
+                .chain(next.as_deref().map(|token| ("continue", token)))
+                .collect();
+            let page: Page<T> = self
+                .repeat(|| self.request(Method::GET, path).query(&query))
+                .await?;
             items.extend(page.items);
             next = page.next;
             if next.is_none() {
@@ -85,7 +93,12 @@ impl Api {
     /// Makes something; repeated with the same key when the connection is lost, so it is made once.
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
         let key = format!("{:032x}", rand::random::<u128>());
-        self.repeat(|| self.request(Method::POST, path).header("Idempotency-Key", &key).json(body)).await
+        self.repeat(|| {
+            self.request(Method::POST, path)
+                .header("Idempotency-Key", &key)
+                .json(body)
+        })
+        .await
     }
 
     /// Deletes something; the answer is what is being deleted, where there is one.
@@ -115,16 +128,29 @@ impl Api {
     async fn send(&self, build: impl Fn() -> RequestBuilder) -> Result<Response, Failure> {
         let attempt = || async {
             let response = build().send().await.map_err(|error| self.unreachable(&error))?;
-            if is_passing(response.status()) { Err(Failure::Problem(Box::new(problem(response).await))) } else { Ok(response) }
+            if is_passing(response.status()) {
+                Err(Failure::Problem(Box::new(problem(response).await)))
+            } else {
+                Ok(response)
+            }
         };
-        let backoff = ExponentialBuilder::default().with_jitter().with_min_delay(Duration::from_millis(200));
+        let backoff = ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(200));
         let backoff = backoff.with_max_delay(LONGEST_PAUSE).with_max_times(ATTEMPTS);
         attempt.retry(backoff).when(is_worth_repeating).await
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let cause = if error.is_timeout() { "no answer in time" } else { "no connection" };
-        Failure::Other(format!("{cause} from the provisioning API at {}; see `skep status`", self.url))
+        let cause = if error.is_timeout() {
+            "no answer in time"
+        } else {
+            "no connection"
+        };
+        Failure::Other(format!(
+            "{cause} from the provisioning API at {}; see `skep status`",
+            self.url
+        ))
     }
 }
 
@@ -135,7 +161,9 @@ fn setting(variable: &str, file: &Path) -> Result<String, Failure> {
     let read = std::fs::read_to_string(file);
     read.map(|text| text.trim().to_owned()).map_err(|_| {
         let file = file.display();
-        Failure::Other(format!("no platform here: {file} cannot be read; run `skep up`, or set {variable}"))
+        Failure::Other(format!(
+            "no platform here: {file} cannot be read; run `skep up`, or set {variable}"
+        ))
     })
 }
 
@@ -165,7 +193,8 @@ async fn problem(response: Response) -> Problem {
     match response.json::<Problem>().await {
         Ok(problem) => problem,
         Err(_) => {
-            let mut problem = Kind::Unavailable.because(format!("{status} from {url} without an explanation"));
+            let mut problem =
+                Kind::Unavailable.because(format!("{status} from {url} without an explanation"));
             problem.status = status.as_u16();
             problem
         }

@@ -19,7 +19,9 @@ pub struct ClusterArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum ClusterCommand {
     /// Create a cluster.
-    #[command(after_help = "Examples:\n  skep cluster create shop --wait\n  skep cluster create lab --availability Single")]
+    #[command(
+        after_help = "Examples:\n  skep cluster create shop --wait\n  skep cluster create lab --availability Single"
+    )]
     Create(CreateArgs),
     /// List the clusters of the project.
     #[command(visible_alias = "ls")]
@@ -118,8 +120,18 @@ impl From<AvailabilityArg> for Availability {
 }
 
 impl Tabular for Cluster {
-    const HEADINGS: &'static [&'static str] =
-        &["NAME", "READY", "VERSION", "CLASS", "AVAILABILITY", "AGE", "STATUS", "CELL", "CPID", "ENDPOINT"];
+    const HEADINGS: &'static [&'static str] = &[
+        "NAME",
+        "READY",
+        "VERSION",
+        "CLASS",
+        "AVAILABILITY",
+        "AGE",
+        "STATUS",
+        "CELL",
+        "CPID",
+        "ENDPOINT",
+    ];
     const NARROW: usize = 7;
 
     fn cells(&self) -> Vec<String> {
@@ -158,7 +170,9 @@ pub async fn run(args: ClusterArgs, context: &Context) -> Result<(), Failure> {
             let path = format!("{clusters}/{}", create.name);
             let made: Cluster = api.post(&clusters, &wish(&create)).await?;
             let made = if create.wait {
-                wait(&api, &path, &create.name, Goal::Ready, global.timeout).await?.unwrap_or(made)
+                wait(&api, &path, &create.name, Goal::Ready, global.timeout)
+                    .await?
+                    .unwrap_or(made)
             } else {
                 made
             };
@@ -168,12 +182,18 @@ pub async fn run(args: ClusterArgs, context: &Context) -> Result<(), Failure> {
         ClusterCommand::Get { name } => {
             let cluster: Cluster = api.get(&format!("{clusters}/{name}")).await?;
             print_one(global.output, &cluster)?;
-            if matches!(global.output, super::context::Format::Table | super::context::Format::Wide) {
+            if matches!(
+                global.output,
+                super::context::Format::Table | super::context::Format::Wide
+            ) {
                 print_conditions(&cluster);
             }
             Ok(())
         }
-        ClusterCommand::Delete { name, wait: is_waiting } => {
+        ClusterCommand::Delete {
+            name,
+            wait: is_waiting,
+        } => {
             let path = format!("{clusters}/{name}");
             api.delete(&path).await?;
             if is_waiting {
@@ -190,7 +210,10 @@ pub async fn run(args: ClusterArgs, context: &Context) -> Result<(), Failure> {
 fn print_conditions(cluster: &Cluster) {
     println!();
     for condition in &cluster.conditions {
-        println!("{:<20} {:<8} {:<16} {}", condition.kind, condition.status, condition.reason, condition.message);
+        println!(
+            "{:<20} {:<8} {:<16} {}",
+            condition.kind, condition.status, condition.reason, condition.message
+        );
     }
 }
 

@@ -58,10 +58,15 @@ impl Context {
 
 /// Parses a positive duration in the friendly format: `90s`, `10m`, `1h 30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is no duration; write 90s, 10m or 1h"))?;
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration; write 90s, 10m or 1h"))?;
     let duration = Duration::try_from(span).map_err(|_| "a duration must be positive".to_owned())?;
-    if duration.is_zero() { Err("a duration must be positive".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err("a duration must be positive".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 #[cfg(test)]

@@ -64,9 +64,16 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn tell(problem: &Problem) -> String {
-    let fields: Vec<String> =
-        problem.errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
-    if fields.is_empty() { problem.detail.clone() } else { format!("{}: {}", problem.detail, fields.join("; ")) }
+    let fields: Vec<String> = problem
+        .errors
+        .iter()
+        .map(|error| format!("{}: {}", error.field, error.message))
+        .collect();
+    if fields.is_empty() {
+        problem.detail.clone()
+    } else {
+        format!("{}: {}", problem.detail, fields.join("; "))
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +83,10 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_told_on_one_line() {
-        let errors = vec![FieldError::new("version", "is not offered"), FieldError::new("region", "is unknown")];
+        let errors = vec![
+            FieldError::new("version", "is not offered"),
+            FieldError::new("region", "is unknown"),
+        ];
         let failure = Failure::Problem(Box::new(Problem::invalid("cluster", errors)));
         let expected = "2 fields of the cluster are invalid: version: is not offered; region: is unknown";
         assert_eq!(failure.to_string(), expected);

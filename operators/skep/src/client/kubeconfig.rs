@@ -9,7 +9,9 @@ use super::{Context, Failure};
 
 /// Options of `skep kubeconfig`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example:\n  skep kubeconfig demo > demo.kubeconfig && kubectl --kubeconfig demo.kubeconfig get namespaces")]
+#[command(
+    after_help = "Example:\n  skep kubeconfig demo > demo.kubeconfig && kubectl --kubeconfig demo.kubeconfig get namespaces"
+)]
 pub struct KubeconfigArgs {
     /// The cluster's name.
     pub name: String,
@@ -26,7 +28,9 @@ pub async fn run(args: KubeconfigArgs, context: &Context) -> Result<(), Failure>
     let text = fetch(&args.name, &args.ttl, context).await?;
     if args.save {
         let directory = context.home.path().join("clusters").join(&context.global.project);
-        context.home.write(&directory.join(format!("{}.kubeconfig", args.name)), &text)?;
+        context
+            .home
+            .write(&directory.join(format!("{}.kubeconfig", args.name)), &text)?;
     }
     print!("{text}");
     Ok(())
@@ -35,7 +39,10 @@ pub async fn run(args: KubeconfigArgs, context: &Context) -> Result<(), Failure>
 /// A kubeconfig of a cluster as YAML, its key made here.
 pub async fn fetch(name: &str, ttl: &str, context: &Context) -> Result<String, Failure> {
     let (key, request) = new_request("skep", &[]).map_err(Failure::from_error)?;
-    let wish = NewKubeconfig { csr: request.as_str().to_owned(), ttl: Some(ttl.to_owned()) };
+    let wish = NewKubeconfig {
+        csr: request.as_str().to_owned(),
+        ttl: Some(ttl.to_owned()),
+    };
     let path = format!("{}/{name}/kubeconfig", clusters_path(&context.global.project));
     let credentials: Credentials = context.api()?.post(&path, &wish).await?;
     let certificate = CertificatePem::parse(&credentials.certificate).map_err(Failure::from_error)?;

@@ -49,7 +49,9 @@ fn print_table<T: Tabular>(items: &[T], columns: usize) -> Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(&T::HEADINGS[..columns]);
     for item in items {
         table.add_row(item.cells().into_iter().take(columns));
@@ -62,7 +64,10 @@ fn print_table<T: Tabular>(items: &[T], columns: usize) -> Result<()> {
 
 /// Prints anything as JSON.
 pub fn print_json(value: &(impl Serialize + ?Sized)) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value).context("cannot print JSON")?);
+    println!(
+        "{}",
+        serde_json::to_string_pretty(value).context("cannot print JSON")?
+    );
     Ok(())
 }
 
@@ -73,7 +78,9 @@ fn print_yaml(value: &impl Serialize) -> Result<()> {
 
 /// How long ago an RFC 3339 time was, as kubectl prints it: `42s`, `7m`, `3h`, `2d`.
 pub fn age(time: Option<&str>, now: jiff::Timestamp) -> String {
-    let Some(then) = time.and_then(|time| time.parse::<jiff::Timestamp>().ok()) else { return "-".to_owned() };
+    let Some(then) = time.and_then(|time| time.parse::<jiff::Timestamp>().ok()) else {
+        return "-".to_owned();
+    };
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
         0..=119 => format!("{seconds}s"),

@@ -38,7 +38,10 @@ impl Tabular for Project {
     const NARROW: usize = 2;
 
     fn cells(&self) -> Vec<String> {
-        vec![self.name.clone(), age(self.created_at.as_deref(), jiff::Timestamp::now())]
+        vec![
+            self.name.clone(),
+            age(self.created_at.as_deref(), jiff::Timestamp::now()),
+        ]
     }
 
     fn name(&self) -> String {

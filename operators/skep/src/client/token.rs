@@ -63,7 +63,15 @@ pub async fn run(args: TokenArgs, context: &Context) -> Result<(), Failure> {
     let tokens = format!("/v1/projects/{}/tokens", context.global.project);
     match args.command {
         TokenCommand::Create { ttl, description } => {
-            let made: Token = api.post(&tokens, &NewToken { ttl: Some(ttl), description }).await?;
+            let made: Token = api
+                .post(
+                    &tokens,
+                    &NewToken {
+                        ttl: Some(ttl),
+                        description,
+                    },
+                )
+                .await?;
             Ok(print_one(format, &made)?)
         }
         TokenCommand::List => Ok(print_list(format, &api.list::<Token>(&tokens).await?)?),

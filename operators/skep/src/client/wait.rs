@@ -24,7 +24,13 @@ pub enum Goal {
 }
 
 /// Waits until the goal is reached; returns the cluster as it then is, or nothing when it is gone.
-pub async fn wait(api: &Api, path: &str, name: &str, goal: Goal, limit: Duration) -> Result<Option<Cluster>, Failure> {
+pub async fn wait(
+    api: &Api,
+    path: &str,
+    name: &str,
+    goal: Goal,
+    limit: Duration,
+) -> Result<Option<Cluster>, Failure> {
     let mut view = View::new(name, goal);
     let waiting = follow(api, path, goal, &mut view);
     let result = tokio::time::timeout(limit, waiting).await;
@@ -56,7 +62,9 @@ async fn follow(api: &Api, path: &str, goal: Goal, view: &mut View) -> Result<Op
                 "deleted" if goal == Goal::Gone => return Ok(None),
                 "deleted" => return Err(Failure::NotFound("the cluster was deleted meanwhile".to_owned())),
                 "cluster" => {
-                    let Ok(cluster) = serde_json::from_str::<Cluster>(&event.data) else { continue };
+                    let Ok(cluster) = serde_json::from_str::<Cluster>(&event.data) else {
+                        continue;
+                    };
                     view.show(&cluster);
                     check_refusal(&cluster, goal)?;
                     if goal == Goal::Ready && cluster.is_ready() {
@@ -73,9 +81,9 @@ async fn follow(api: &Api, path: &str, goal: Goal, view: &mut View) -> Result<Op
 /// A spec that was found wrong after it was taken never becomes ready: say so instead of waiting.
 fn check_refusal(cluster: &Cluster, goal: Goal) -> Result<(), Failure> {
     match cluster.condition("Ready") {
-        Some(ready) if goal == Goal::Ready && ready.reason == skep_core::reasons::INVALID_SPEC => {
-            Err(Failure::Refused(format!("cluster {}: {}", cluster.name, ready.message)))
-        }
+        Some(ready) if goal == Goal::Ready && ready.reason == skep_core::reasons::INVALID_SPEC => Err(
+            Failure::Refused(format!("cluster {}: {}", cluster.name, ready.message)),
+        ),
         _ => Ok(()),
     }
 }
@@ -89,7 +97,11 @@ struct View {
 
 impl View {
     fn new(name: &str, goal: Goal) -> Self {
-        let what = if goal == Goal::Ready { "creating" } else { "deleting" };
+        let what = if goal == Goal::Ready {
+            "creating"
+        } else {
+            "deleting"
+        };
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {prefix} {wide_msg} {elapsed}");
             let bar = ProgressBar::new_spinner();
@@ -98,18 +110,29 @@ impl View {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, last: "nothing was heard of it".to_owned(), begin: Instant::now() }
+        Self {
+            bar,
+            last: "nothing was heard of it".to_owned(),
+            begin: Instant::now(),
+        }
     }
 
     fn show(&mut self, cluster: &Cluster) {
-        let Some(ready) = cluster.condition("Ready") else { return };
+        let Some(ready) = cluster.condition("Ready") else {
+            return;
+        };
         if ready.message == self.last {
             return;
         }
         self.last.clone_from(&ready.message);
         match &self.bar {
             Some(bar) => bar.set_message(self.last.clone()),
-            None => eprintln!("{:>4} s  {}: {}", self.begin.elapsed().as_secs(), cluster.name, self.last),
+            None => eprintln!(
+                "{:>4} s  {}: {}",
+                self.begin.elapsed().as_secs(),
+                cluster.name,
+                self.last
+            ),
         }
     }
 

@@ -17,12 +17,24 @@ const DEMO_TIMEOUT: Duration = Duration::from_secs(600);
 /// Creates project and cluster where they are missing and waits until `demo` is ready.
 pub async fn create(context: &Context) -> Result<(), Failure> {
     let api = context.api()?;
-    let project = NewProject { name: PROJECT.to_owned() };
+    let project = NewProject {
+        name: PROJECT.to_owned(),
+    };
     accept_standing(api.post::<_, Project>("/v1/projects", &project).await)?;
     let clusters = clusters_path(PROJECT);
-    let demo = NewCluster { name: DEMO.to_owned(), ..NewCluster::default() };
+    let demo = NewCluster {
+        name: DEMO.to_owned(),
+        ..NewCluster::default()
+    };
     accept_standing(api.post::<_, Cluster>(&clusters, &demo).await)?;
-    wait(&api, &format!("{clusters}/{DEMO}"), DEMO, Goal::Ready, DEMO_TIMEOUT).await?;
+    wait(
+        &api,
+        &format!("{clusters}/{DEMO}"),
+        DEMO,
+        Goal::Ready,
+        DEMO_TIMEOUT,
+    )
+    .await?;
     Ok(())
 }
 
@@ -37,7 +49,11 @@ fn accept_standing<T>(result: Result<T, Failure>) -> Result<(), Failure> {
 /// The three things to type next.
 pub fn next_steps(has_demo: bool) -> String {
     let cluster = if has_demo { DEMO } else { "t1" };
-    let first = if has_demo { "skep status" } else { "skep cluster create t1 --wait" };
+    let first = if has_demo {
+        "skep status"
+    } else {
+        "skep cluster create t1 --wait"
+    };
     format!(
         "The platform is up. Next (target/release/skep, or skep after `make install`):\n\
          \x20 {first}\n\

@@ -28,7 +28,12 @@ pub struct Finding {
 impl Finding {
     fn new(check: &str, ok: bool, found: impl Into<String>, remedy: &str) -> Self {
         let remedy = if ok { String::new() } else { remedy.to_owned() };
-        Self { check: check.to_owned(), ok, found: found.into(), remedy }
+        Self {
+            check: check.to_owned(),
+            ok,
+            found: found.into(),
+            remedy,
+        }
     }
 }
 
@@ -63,41 +68,89 @@ fn remedy_of(kind: &str) -> &'static str {
 
 fn root() -> Finding {
     let user = nix::unistd::geteuid();
-    Finding::new("root", user.is_root(), format!("uid {user}"), "run skep with sudo")
+    Finding::new(
+        "root",
+        user.is_root(),
+        format!("uid {user}"),
+        "run skep with sudo",
+    )
 }
 
 fn disk(home: &Home) -> Finding {
-    let existing = home.path().ancestors().find(|path| path.exists()).unwrap_or(home.path());
+    let existing = home
+        .path()
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(home.path());
     let Ok(stat) = nix::sys::statvfs::statvfs(existing) else {
-        return Finding::new("disk", false, format!("{} cannot be examined", existing.display()), "check the disk");
+        return Finding::new(
+            "disk",
+            false,
+            format!("{} cannot be examined", existing.display()),
+            "check the disk",
+        );
     };
     let free = stat.blocks_available().saturating_mul(stat.fragment_size()) >> 30;
     let found = format!("{free} GiB free below {}", existing.display());
-    Finding::new("disk", free >= 5, found, "free some space; images and datastores need 5 GiB to go on")
+    Finding::new(
+        "disk",
+        free >= 5,
+        found,
+        "free some space; images and datastores need 5 GiB to go on",
+    )
 }
 
 async fn system_packages() -> Finding {
-    let wanted: BTreeSet<&'static str> =
-        skep_distro::SYSTEM_PACKAGES.iter().chain(skep_provider::SYSTEM_PACKAGES).copied().collect();
-    let missing = packages::missing(&wanted).await.into_iter().collect::<Vec<_>>().join(" ");
-    let found = if missing.is_empty() { "all there".to_owned() } else { format!("missing: {missing}") };
-    Finding::new("packages", missing.is_empty(), found, "run `skep up`, which installs them")
+    let wanted: BTreeSet<&'static str> = skep_distro::SYSTEM_PACKAGES
+        .iter()
+        .chain(skep_provider::SYSTEM_PACKAGES)
+        .copied()
+        .collect();
+    let missing = packages::missing(&wanted)
+        .await
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let found = if missing.is_empty() {
+        "all there".to_owned()
+    } else {
+        format!("missing: {missing}")
+    };
+    Finding::new(
+        "packages",
+        missing.is_empty(),
+        found,
+        "run `skep up`, which installs them",
+    )
 }
 
 async fn toolchain(program: &str) -> Finding {
-    let output = tokio::process::Command::new(program).arg("version").output().await;
+    let output = tokio::process::Command::new(program)
+        .arg("version")
+        .output()
+        .await;
     match output {
         Ok(output) if output.status.success() => {
             let found = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             Finding::new(program, true, found, "")
         }
-        _ => Finding::new(program, false, "not found", "install Go, or give prebuilt binaries to `skep up --prebuilt`"),
+        _ => Finding::new(
+            program,
+            false,
+            "not found",
+            "install Go, or give prebuilt binaries to `skep up --prebuilt`",
+        ),
     }
 }
 
 async fn machines(home: &Home) -> Vec<Finding> {
     match skep_provider::inspect(&instance(), home.path()).await {
-        Err(error) => vec![Finding::new("machines", false, error.to_string(), "run `skep up`")],
+        Err(error) => vec![Finding::new(
+            "machines",
+            false,
+            error.to_string(),
+            "run `skep up`",
+        )],
         Ok(inspection) => inspection
             .machines
             .iter()
@@ -107,7 +160,12 @@ async fn machines(home: &Home) -> Vec<Finding> {
                     None => "does not run".to_owned(),
                 };
                 let remedy = "run `skep up`; the machine's log is below $SKEP_HOME/log";
-                Finding::new(&format!("machine {}", machine.name), machine.init.is_some(), found, remedy)
+                Finding::new(
+                    &format!("machine {}", machine.name),
+                    machine.init.is_some(),
+                    found,
+                    remedy,
+                )
             })
             .chain(leftovers(&inspection))
             .collect(),

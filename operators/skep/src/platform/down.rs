@@ -30,9 +30,16 @@ pub async fn down(args: &DownArgs, home: &Home) -> Result<()> {
     }
     let clusters = home.path().join("clusters");
     if clusters.exists() {
-        std::fs::remove_dir_all(&clusters).with_context(|| format!("cannot remove {}", clusters.display()))?;
+        std::fs::remove_dir_all(&clusters)
+            .with_context(|| format!("cannot remove {}", clusters.display()))?;
     }
-    for file in [home.api_url(), home.api_token(), home.api_ca(), home.kubeconfig(), home.kubectl_link()] {
+    for file in [
+        home.api_url(),
+        home.api_token(),
+        home.api_ca(),
+        home.kubeconfig(),
+        home.kubectl_link(),
+    ] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", file.display()));

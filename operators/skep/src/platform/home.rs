@@ -16,11 +16,17 @@ pub struct Home(PathBuf);
 impl Home {
     /// `$SKEP_HOME`, or `.skep` in the user's home directory.
     pub fn from_environment() -> Result<Self> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         set("SKEP_HOME")
             .or_else(|| set("HOME").map(|home| home.join(".skep")))
             .map(Self)
-            .context("neither SKEP_HOME nor HOME is set; set SKEP_HOME to a directory for the platform's state")
+            .context(
+                "neither SKEP_HOME nor HOME is set; set SKEP_HOME to a directory for the platform's state",
+            )
     }
 
     /// The directory itself.
@@ -70,12 +76,16 @@ impl Home {
             .mode(0o600)
             .open(&partial)
             .with_context(|| format!("cannot write {}", partial.display()))?;
-        file.write_all(content.as_bytes()).with_context(|| format!("cannot write {}", partial.display()))?;
+        file.write_all(content.as_bytes())
+            .with_context(|| format!("cannot write {}", partial.display()))?;
         fs::rename(&partial, path).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
 /// The instance's name: `$SKEP_INSTANCE`, by default `skep`.
 pub fn instance() -> String {
-    std::env::var("SKEP_INSTANCE").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "skep".to_owned())
+    std::env::var("SKEP_INSTANCE")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "skep".to_owned())
 }

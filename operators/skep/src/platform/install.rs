@@ -40,21 +40,37 @@ pub async fn install(client: Client, site: &Site, cell: &LocalCell, artifacts: &
         set_images(object, artifacts).with_context(|| format!("in {}", object.name_any()))?;
     }
     objects.push(settings(site, cell, artifacts)?);
-    applier.apply_objects(objects).await.context("cannot install the platform's manifests")?;
+    applier
+        .apply_objects(objects)
+        .await
+        .context("cannot install the platform's manifests")?;
     let repository = "localhost";
     let versions = std::slice::from_ref(&artifacts.kubernetes);
     let defaults = skep_profiles::defaults(repository, versions, &artifacts.etcd)?;
-    applier.apply_objects(defaults).await.context("cannot install classes and profiles")?;
-    applier.apply_objects(vec![cell_object(site, cell)?]).await.context("cannot install the cell")
+    applier
+        .apply_objects(defaults)
+        .await
+        .context("cannot install classes and profiles")?;
+    applier
+        .apply_objects(vec![cell_object(site, cell)?])
+        .await
+        .context("cannot install the cell")
 }
 
 fn committed() -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
     for folder in FOLDERS {
-        let Some(folder) = MANIFESTS.get_dir(folder) else { continue };
-        for file in folder.files().filter(|file| file.path().extension().is_some_and(|e| e == "yaml")) {
+        let Some(folder) = MANIFESTS.get_dir(folder) else {
+            continue;
+        };
+        for file in folder
+            .files()
+            .filter(|file| file.path().extension().is_some_and(|e| e == "yaml"))
+        {
             let name = file.path().display();
-            let text = file.contents_utf8().with_context(|| format!("{name} is not UTF-8"))?;
+            let text = file
+                .contents_utf8()
+                .with_context(|| format!("{name} is not UTF-8"))?;
             objects.extend(manifests::parse(text).with_context(|| format!("in {name}"))?);
         }
     }
@@ -62,7 +78,9 @@ fn committed() -> Result<Vec<DynamicObject>> {
 }
 
 fn set_images(object: &mut DynamicObject, artifacts: &Artifacts) -> Result<()> {
-    let Some(containers) = object.data.pointer_mut("/spec/template/spec/containers") else { return Ok(()) };
+    let Some(containers) = object.data.pointer_mut("/spec/template/spec/containers") else {
+        return Ok(());
+    };
     let containers = containers.as_array_mut().context("containers is no list")?;
     for container in containers {
         let wanted = match container["image"].as_str() {
@@ -150,10 +168,15 @@ mod tests {
         };
         for mut object in committed().unwrap() {
             set_images(&mut object, &artifacts).unwrap();
-            let Some(containers) = object.data.pointer("/spec/template/spec/containers") else { continue };
+            let Some(containers) = object.data.pointer("/spec/template/spec/containers") else {
+                continue;
+            };
             for container in containers.as_array().unwrap() {
                 let image = container["image"].as_str().unwrap();
-                assert!(image.starts_with("localhost/") && !image.ends_with(":current"), "{image}");
+                assert!(
+                    image.starts_with("localhost/") && !image.ends_with(":current"),
+                    "{image}"
+                );
             }
         }
     }

@@ -10,20 +10,34 @@ use tokio::process::Command;
 /// The packages out of `wanted` that are not installed; all of them where there is no dpkg.
 pub async fn missing(wanted: &BTreeSet<&'static str>) -> BTreeSet<&'static str> {
     let mut query = Command::new("dpkg-query");
-    query.args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(wanted);
-    let listed = query.output().await.map(|output| output.stdout).unwrap_or_default();
+    query
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(wanted);
+    let listed = query
+        .output()
+        .await
+        .map(|output| output.stdout)
+        .unwrap_or_default();
     let listed = String::from_utf8_lossy(&listed).into_owned();
-    let installed: BTreeSet<&str> =
-        listed.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
-    wanted.iter().copied().filter(|package| !installed.contains(package)).collect()
+    let installed: BTreeSet<&str> = listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
+    wanted
+        .iter()
+        .copied()
+        .filter(|package| !installed.contains(package))
+        .collect()
 }
 
 /// Installs what is missing with apt-get.
 pub async fn install(missing: &BTreeSet<&'static str>) -> Result<()> {
     let names = missing.iter().copied().collect::<Vec<_>>().join(" ");
     let update = apt(&["update", "-q"]).await;
-    let arguments: Vec<&str> =
-        ["install", "-y", "-q", "--no-install-recommends"].into_iter().chain(missing.iter().copied()).collect();
+    let arguments: Vec<&str> = ["install", "-y", "-q", "--no-install-recommends"]
+        .into_iter()
+        .chain(missing.iter().copied())
+        .collect();
     match apt(&arguments).await {
         Ok(()) => Ok(()),
         Err(error) => {

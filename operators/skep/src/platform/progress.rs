@@ -25,7 +25,10 @@ impl Display {
     /// Bars where standard error is a terminal.
     pub fn new() -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { bars, steps: Mutex::default() }
+        Self {
+            bars,
+            steps: Mutex::default(),
+        }
     }
 
     /// Runs a step of our own under a name, and tells its end only when it went well.
@@ -76,7 +79,9 @@ impl Display {
 
 impl Progress for Display {
     fn start(&self, name: &str, what: &str, usual: Option<Duration>) {
-        let usual_text = usual.map(|usual| format!(", usually {}", human(usual))).unwrap_or_default();
+        let usual_text = usual
+            .map(|usual| format!(", usually {}", human(usual)))
+            .unwrap_or_default();
         let bar = self.bars.as_ref().map(|bars| {
             let bar = match usual {
                 Some(usual) => bars.add(ProgressBar::new(usual.as_secs().max(1))),
@@ -91,7 +96,13 @@ impl Progress for Display {
         if bar.is_none() {
             self.say(&format!("  {name:<22} {what}{usual_text}"));
         }
-        self.lock().insert(name.to_owned(), Step { bar, detail: String::new() });
+        self.lock().insert(
+            name.to_owned(),
+            Step {
+                bar,
+                detail: String::new(),
+            },
+        );
     }
 
     fn line(&self, name: &str, detail: &str) {
@@ -108,7 +119,11 @@ impl Progress for Display {
         if let Some(bar) = self.lock().remove(name).and_then(|step| step.bar) {
             bar.finish_and_clear();
         }
-        let how = if cached { "already there".to_owned() } else { human(took) };
+        let how = if cached {
+            "already there".to_owned()
+        } else {
+            human(took)
+        };
         self.say(&format!("✓ {name:<22} {how}"));
     }
 }

@@ -53,7 +53,13 @@ pub async fn read(client: &Client) -> Result<Vec<Row>> {
         place: client.default_namespace().to_owned(),
         detail: format!("{} operators", rows.len()),
     };
-    rows.insert(0, Row { place: SYSTEM_NAMESPACE.into(), ..hub });
+    rows.insert(
+        0,
+        Row {
+            place: SYSTEM_NAMESPACE.into(),
+            ..hub
+        },
+    );
     rows.extend(cells.iter().map(cell));
     rows.extend(zones(&nodes.items));
     rows.extend(clusters.iter().map(cluster));
@@ -61,8 +67,16 @@ pub async fn read(client: &Client) -> Result<Vec<Row>> {
 }
 
 fn deployment(deployment: &Deployment) -> Row {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let available = deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0);
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    let available = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.available_replicas)
+        .unwrap_or(0);
     operator(deployment.name_any(), available, wanted)
 }
 
@@ -75,15 +89,31 @@ fn daemon_set(daemon_set: &DaemonSet) -> Row {
 
 fn operator(name: String, available: i32, wanted: i32) -> Row {
     let detail = format!("{available} of {wanted} pods");
-    Row { kind: "operator", name, ready: available >= wanted && wanted > 0, place: SYSTEM_NAMESPACE.into(), detail }
+    Row {
+        kind: "operator",
+        name,
+        ready: available >= wanted && wanted > 0,
+        place: SYSTEM_NAMESPACE.into(),
+        detail,
+    }
 }
 
 fn cell(cell: &Cell) -> Row {
     let conditions = cell.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let (ready, message) = readiness(conditions);
     let tenants = cell.status.as_ref().map_or(0, |status| status.tenants);
-    let detail = if ready { format!("{tenants} control planes") } else { message };
-    Row { kind: "cell", name: cell.name_any(), ready, place: cell.spec.gateway.address.clone(), detail }
+    let detail = if ready {
+        format!("{tenants} control planes")
+    } else {
+        message
+    };
+    Row {
+        kind: "cell",
+        name: cell.name_any(),
+        ready,
+        place: cell.spec.gateway.address.clone(),
+        detail,
+    }
 }
 
 fn zones(nodes: &[Node]) -> Vec<Row> {
@@ -93,13 +123,29 @@ fn zones(nodes: &[Node]) -> Vec<Row> {
 }
 
 fn node(node: &Node) -> Row {
-    let zone = node.labels().get(labels::TOPOLOGY_ZONE).cloned().unwrap_or_default();
+    let zone = node
+        .labels()
+        .get(labels::TOPOLOGY_ZONE)
+        .cloned()
+        .unwrap_or_default();
     let status = node.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or(&[]);
-    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    let conditions = status
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or(&[]);
+    let ready = conditions
+        .iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
     let version = status.and_then(|status| status.node_info.as_ref());
-    let version = version.map(|info| info.kubelet_version.clone()).unwrap_or_default();
-    Row { kind: "zone", name: zone, ready, place: node.name_any(), detail: version }
+    let version = version
+        .map(|info| info.kubelet_version.clone())
+        .unwrap_or_default();
+    Row {
+        kind: "zone",
+        name: zone,
+        ready,
+        place: node.name_any(),
+        detail: version,
+    }
 }
 
 fn cluster(cluster: &TenantCluster) -> Row {
@@ -109,14 +155,29 @@ fn cluster(cluster: &TenantCluster) -> Row {
     let project = project.strip_prefix("project-").unwrap_or(&project).to_owned();
     let version = status.version.unwrap_or_default();
     let class = status.class.unwrap_or_default();
-    let detail = if ready { format!("v{version} {class}") } else { message };
-    let place = status.endpoint.map(|endpoint| format!("https://{endpoint}")).unwrap_or_default();
-    Row { kind: "cluster", name: format!("{project}/{}", cluster.name_any()), ready, place, detail }
+    let detail = if ready {
+        format!("v{version} {class}")
+    } else {
+        message
+    };
+    let place = status
+        .endpoint
+        .map(|endpoint| format!("https://{endpoint}"))
+        .unwrap_or_default();
+    Row {
+        kind: "cluster",
+        name: format!("{project}/{}", cluster.name_any()),
+        ready,
+        place,
+        detail,
+    }
 }
 
 fn readiness(conditions: &[Condition]) -> (bool, String) {
     conditions
         .iter()
         .find(|condition| condition.type_ == reasons::READY)
-        .map_or((false, "not seen yet".to_owned()), |ready| (ready.status == "True", ready.message.clone()))
+        .map_or((false, "not seen yet".to_owned()), |ready| {
+            (ready.status == "True", ready.message.clone())
+        })
 }

@@ -81,9 +81,30 @@ async fn bring_up(args: &UpArgs, home: &Home, display: &Display) -> Result<()> {
     let client = hub_client(home).await?;
     let site = site(args);
     let installing = install(client.clone(), &site, &cell, &artifacts);
-    display.step("platform", "applying definitions, roles and operators", None, installing).await?;
-    display.step("operators", "waiting for hub, agent and cell", None, operators_ready(&client)).await?;
-    display.step("access", "writing address, CA and token", None, write_access(&client, &cell, home)).await
+    display
+        .step(
+            "platform",
+            "applying definitions, roles and operators",
+            None,
+            installing,
+        )
+        .await?;
+    display
+        .step(
+            "operators",
+            "waiting for hub, agent and cell",
+            None,
+            operators_ready(&client),
+        )
+        .await?;
+    display
+        .step(
+            "access",
+            "writing address, CA and token",
+            None,
+            write_access(&client, &cell, home),
+        )
+        .await
 }
 
 fn site(args: &UpArgs) -> Site {
@@ -102,16 +123,26 @@ fn local_spec(args: &UpArgs, home: &Home, program: PathBuf) -> Result<LocalSpec>
         region: "local".to_owned(),
         zones: args.zones.clone(),
         nodes_per_zone: args.nodes_per_zone,
-        control_planes: args.control_planes.parse().context("--control-planes is 1 or 3")?,
+        control_planes: args
+            .control_planes
+            .parse()
+            .context("--control-planes is 1 or 3")?,
         volumes_per_node: args.volumes,
         volume_bytes: 2 << 30,
-        supervisor: vec![program.into_os_string(), OsString::from("machine"), OsString::from("run")],
+        supervisor: vec![
+            program.into_os_string(),
+            OsString::from("machine"),
+            OsString::from("run"),
+        ],
     })
 }
 
 async fn install_packages(display: &Display) -> Result<()> {
-    let wanted: BTreeSet<&'static str> =
-        skep_distro::SYSTEM_PACKAGES.iter().chain(skep_provider::SYSTEM_PACKAGES).copied().collect();
+    let wanted: BTreeSet<&'static str> = skep_distro::SYSTEM_PACKAGES
+        .iter()
+        .chain(skep_provider::SYSTEM_PACKAGES)
+        .copied()
+        .collect();
     let missing = packages::missing(&wanted).await;
     if missing.is_empty() {
         return Ok(());
@@ -120,18 +151,34 @@ async fn install_packages(display: &Display) -> Result<()> {
         let names = missing.into_iter().collect::<Vec<_>>().join(" ");
         bail!("the local platform needs root, and these packages are missing: {names}; run it with sudo");
     }
-    let what = format!("installing {}", missing.iter().copied().collect::<Vec<_>>().join(", "));
-    display.step("packages", &what, Some(Duration::from_secs(20)), packages::install(&missing)).await
+    let what = format!(
+        "installing {}",
+        missing.iter().copied().collect::<Vec<_>>().join(", ")
+    );
+    display
+        .step(
+            "packages",
+            &what,
+            Some(Duration::from_secs(20)),
+            packages::install(&missing),
+        )
+        .await
 }
 
 /// A client of the hub with the administrator's rights.
 pub async fn hub_client(home: &Home) -> Result<Client> {
     let path = home.kubeconfig();
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("no platform here: {} cannot be read; run `skep up`", path.display()))?;
+    let bytes = std::fs::read(&path).with_context(|| {
+        format!(
+            "no platform here: {} cannot be read; run `skep up`",
+            path.display()
+        )
+    })?;
     skep_runtime::install_crypto();
     let client_use = skep_runtime::client::ClientUse::OwnCluster;
-    skep_runtime::client::from_kubeconfig(&bytes, "cli", client_use).await.context("cannot use the hub's kubeconfig")
+    skep_runtime::client::from_kubeconfig(&bytes, "cli", client_use)
+        .await
+        .context("cannot use the hub's kubeconfig")
 }
 
 async fn operators_ready(client: &Client) -> Result<()> {
@@ -158,7 +205,9 @@ where
 {
     let waiting = await_condition(api, &name, condition);
     match tokio::time::timeout(OPERATORS_TIMEOUT, waiting).await {
-        Ok(result) => result.map(drop).with_context(|| format!("cannot watch {kind} {name}")),
+        Ok(result) => result
+            .map(drop)
+            .with_context(|| format!("cannot watch {kind} {name}")),
         Err(_) => bail!(
             "{kind} {name} is not ready after {} s; see `kubectl -n {SYSTEM_NAMESPACE} describe {kind} {name}`",
             OPERATORS_TIMEOUT.as_secs()
@@ -180,7 +229,9 @@ fn is_deployed() -> impl Condition<Deployment> {
 
 fn is_on_every_node() -> impl Condition<DaemonSet> {
     |daemon_set: Option<&DaemonSet>| {
-        let Some(status) = daemon_set.and_then(|d| d.status.as_ref()) else { return false };
+        let Some(status) = daemon_set.and_then(|d| d.status.as_ref()) else {
+            return false;
+        };
         let current = daemon_set.and_then(|d| d.metadata.generation) == status.observed_generation;
         let wanted = status.desired_number_scheduled;
         let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
@@ -190,8 +241,15 @@ fn is_on_every_node() -> impl Condition<DaemonSet> {
 
 async fn write_access(client: &Client, cell: &LocalCell, home: &Home) -> Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let secret = secrets.get("skep-provision-tls").await.context("the provisioning API has no certificate")?;
-    let ca = secret.data.as_ref().and_then(|data| data.get("ca.crt")).context("its Secret has no ca.crt")?;
+    let secret = secrets
+        .get("skep-provision-tls")
+        .await
+        .context("the provisioning API has no certificate")?;
+    let ca = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get("ca.crt"))
+        .context("its Secret has no ca.crt")?;
     let ca = String::from_utf8(ca.0.clone()).context("the API's CA is not PEM")?;
     home.write(&home.api_ca(), &ca)?;
     home.write(&home.api_url(), &format!("https://{}:8443\n", cell.front_address))?;
@@ -199,8 +257,14 @@ async fn write_access(client: &Client, cell: &LocalCell, home: &Home) -> Result<
         return Ok(());
     }
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    let spec = TokenRequestSpec {
+        expiration_seconds: Some(TOKEN_SECONDS),
+        ..TokenRequestSpec::default()
+    };
+    let request = TokenRequest {
+        spec: Some(spec),
+        ..TokenRequest::default()
+    };
     let issued = accounts
         .create_token_request(ADMIN, &PostParams::default(), &request)
         .await
@@ -212,9 +276,15 @@ async fn write_access(client: &Client, cell: &LocalCell, home: &Home) -> Result<
 
 /// Whether the token was made for the hub that now stands and is young enough to be kept.
 fn has_fresh_token(home: &Home) -> bool {
-    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let modified = |path: &Path| {
+        std::fs::metadata(path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
     let (token, kubeconfig) = (modified(&home.api_token()), modified(&home.kubeconfig()));
-    let (Some(token), Some(kubeconfig)) = (token, kubeconfig) else { return false };
+    let (Some(token), Some(kubeconfig)) = (token, kubeconfig) else {
+        return false;
+    };
     let half_life = Duration::from_secs(TOKEN_SECONDS.unsigned_abs() / 2);
     token >= kubeconfig && token.elapsed().is_ok_and(|age| age < half_life)
 }
