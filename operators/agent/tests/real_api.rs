@@ -1,6 +1,4 @@
 //! The agent against a real API server: what it promises to the hub and to people who wait.
-//!
-//! Runs where `SKEP_TEST_BIN` names a directory with `etcd` and `kube-apiserver`.
 
 mod lab;
 
@@ -12,13 +10,14 @@ use http::Request;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::client::Body;
 use kube::{Api, Client, ResourceExt};
-use lab::{CPID, HUB_NAMESPACE, Lab, binaries, record, settings, until};
+use lab::{CPID, HUB_NAMESPACE, Lab, record, settings};
 use serde_json::{Value, json};
 use skep_agent::hub::kubernetes::KubernetesHub;
 use skep_agent::{run, run_with};
 use skep_api::{Cell, CertificateRequest, ControlPlane, DeploymentRecord};
 use skep_runtime::CancellationToken;
 use skep_runtime::conditions::is_true;
+use skep_testing::until;
 use tokio::sync::watch;
 
 /// The longest that one request of a user may take down and up again.
@@ -33,8 +32,8 @@ struct Hub {
 impl Hub {
     fn of(lab: &Lab) -> Self {
         Self {
-            records: Api::namespaced(lab.admin.clone(), HUB_NAMESPACE),
-            requests: Api::namespaced(lab.admin.clone(), HUB_NAMESPACE),
+            records: Api::namespaced(lab.cluster.admin.clone(), HUB_NAMESPACE),
+            requests: Api::namespaced(lab.cluster.admin.clone(), HUB_NAMESPACE),
         }
     }
 
@@ -109,8 +108,7 @@ where
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_go_down_and_states_come_up() {
-    let Some(binaries) = binaries() else { return };
-    let lab = Lab::start(&binaries).await;
+    let lab = Lab::start().await;
     let (hub, shutdown) = (Hub::of(&lab), CancellationToken::new());
     let agent = tokio::spawn(run(
         lab.agent_client(),
@@ -119,20 +117,20 @@ async fn records_go_down_and_states_come_up() {
         shutdown.clone(),
     ));
     let (cells, planes) = (
-        Api::<Cell>::all(lab.admin.clone()),
-        Api::<ControlPlane>::all(lab.admin.clone()),
+        Api::<Cell>::all(lab.cluster.admin.clone()),
+        Api::<ControlPlane>::all(lab.cluster.admin.clone()),
     );
     until("the agent checks in", || async {
         cells.get("local").await.ok()?.status?.last_check_in
     })
     .await;
 
-    lab.apply(record(CPID)).await;
+    lab.cluster.apply(record(CPID)).await;
     hub.made_true(CPID, "0123456789abcdef").await;
     let mut changed = record(CPID);
     changed["spec"]["revision"] = json!("fedcba9876543210");
     changed["spec"]["controlPlane"]["apiServer"]["replicas"] = json!(2);
-    lab.apply(changed).await;
+    lab.cluster.apply(changed).await;
     hub.made_true(CPID, "fedcba9876543210").await;
     assert_eq!(planes.get(CPID).await.unwrap().spec.api_server.replicas, 2);
 
@@ -146,7 +144,7 @@ async fn records_go_down_and_states_come_up() {
         times[10], times[19]
     );
     assert!(times[10] < PATIENCE, "{times:?}");
-    let copies: Api<CertificateRequest> = Api::namespaced(lab.admin.clone(), &format!("cp-{CPID}"));
+    let copies: Api<CertificateRequest> = Api::namespaced(lab.cluster.admin.clone(), &format!("cp-{CPID}"));
     assert!(copies.get_opt("r0").await.unwrap().is_some());
     hub.requests.delete("r0", &DeleteParams::default()).await.unwrap();
     is_gone(&copies, "r0").await;
@@ -154,7 +152,7 @@ async fn records_go_down_and_states_come_up() {
     let before = planes.get(CPID).await.unwrap().uid();
     hub.remove(CPID).await;
     assert!(planes.get_opt(CPID).await.unwrap().is_none());
-    lab.apply(record(CPID)).await;
+    lab.cluster.apply(record(CPID)).await;
     hub.made_true(CPID, "0123456789abcdef").await;
     assert_ne!(
         planes.get(CPID).await.unwrap().uid(),
@@ -167,17 +165,16 @@ async fn records_go_down_and_states_come_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_record_made_is_left_alone() {
-    let Some(binaries) = binaries() else { return };
-    let lab = Lab::start(&binaries).await;
+    let lab = Lab::start().await;
     let (hub, shutdown) = (Hub::of(&lab), CancellationToken::new());
-    let planes = Api::<ControlPlane>::all(lab.admin.clone());
+    let planes = Api::<ControlPlane>::all(lab.cluster.admin.clone());
     let mut orphan = json!({"apiVersion": "skep.dev/v1alpha1", "kind": "ControlPlane"});
     orphan["metadata"] = json!({"name": "corphanaaa", "labels": {"skep.dev/cell": "local"}});
     orphan["spec"] = record(CPID)["spec"]["controlPlane"].clone();
-    lab.apply(orphan.clone()).await;
+    lab.cluster.apply(orphan.clone()).await;
     orphan["metadata"]["name"] = json!(CPID);
     orphan["spec"]["tenant"]["uid"] = json!("another");
-    lab.apply(orphan).await;
+    lab.cluster.apply(orphan).await;
     let agent = tokio::spawn(run(
         lab.agent_client(),
         lab.agent_config(),
@@ -185,7 +182,7 @@ async fn what_no_record_made_is_left_alone() {
         shutdown.clone(),
     ));
 
-    lab.apply(record(CPID)).await;
+    lab.cluster.apply(record(CPID)).await;
     until("the record is refused", || async {
         let conditions = hub.records.get(CPID).await.ok()?.status?.conditions;
         (conditions.first()?.reason == "InvalidSpec").then_some(())
@@ -203,8 +200,7 @@ async fn what_no_record_made_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_was_down_is_taken_up_again() {
-    let Some(binaries) = binaries() else { return };
-    let (mut hub_lab, cell) = tokio::join!(Lab::start(&binaries), Lab::start(&binaries));
+    let (mut hub_lab, cell) = tokio::join!(Lab::start(), Lab::start());
     let (hub, shutdown) = (Hub::of(&hub_lab), CancellationToken::new());
     let agent = tokio::spawn(run(
         cell.agent_client(),
@@ -212,18 +208,18 @@ async fn a_hub_that_was_down_is_taken_up_again() {
         settings(),
         shutdown.clone(),
     ));
-    hub_lab.apply(record(CPID)).await;
+    hub_lab.cluster.apply(record(CPID)).await;
     hub.made_true(CPID, "0123456789abcdef").await;
 
-    hub_lab.kill_api_server();
-    let planes = Api::<ControlPlane>::all(cell.admin.clone());
+    hub_lab.cluster.kill_api_server();
+    let planes = Api::<ControlPlane>::all(cell.cluster.admin.clone());
     let said = json!({"status": {"version": "1.36.4"}});
     planes
         .patch_status(CPID, &PatchParams::default(), &Patch::Merge(said))
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    hub_lab.start_api_server().await;
+    hub_lab.cluster.start_api_server().await;
     let start = Instant::now();
     until("what happened meanwhile is told", || async {
         let version = hub.records.get(CPID).await.ok()?.status?.version?;
@@ -293,25 +289,29 @@ async fn mortal(cell: Client, hub: Client, requests: usize, is_sent: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "does not converge yet within its time in the lab; e2e/tests/faults.rs kills the agent on a real platform"]
 async fn killed_between_any_two_steps_it_converges() {
-    let Some(binaries) = binaries() else { return };
-    let lab = Lab::start(&binaries).await;
+    let lab = Lab::start().await;
     let hub = Hub::of(&lab);
-    let planes = Api::<ControlPlane>::all(lab.admin.clone());
+    let planes = Api::<ControlPlane>::all(lab.cluster.admin.clone());
     for (round, is_sent) in (0..60).map(|round| (round, round % 2 == 0)) {
         let letter = |number: usize| char::from(b'a' + u8::try_from(number % 26).unwrap());
         let cpid = format!("ckilled{}{}a", letter(round / 26), letter(round));
-        let life = mortal(lab.agent_client(), lab.admin.clone(), round / 2 + 1, is_sent);
+        let life = mortal(
+            lab.agent_client(),
+            lab.cluster.admin.clone(),
+            round / 2 + 1,
+            is_sent,
+        );
         let scenario = async {
-            lab.apply(record(&cpid)).await;
+            lab.cluster.apply(record(&cpid)).await;
             hub.made_true(&cpid, "0123456789abcdef").await;
             hub.ask(&cpid, &format!("r-{cpid}")).await;
             hub.requests
                 .delete(&format!("r-{cpid}"), &DeleteParams::default())
                 .await
                 .unwrap();
-            let copies: Api<CertificateRequest> = Api::namespaced(lab.admin.clone(), &format!("cp-{cpid}"));
+            let copies: Api<CertificateRequest> =
+                Api::namespaced(lab.cluster.admin.clone(), &format!("cp-{cpid}"));
             is_gone(&copies, &format!("r-{cpid}")).await;
             hub.remove(&cpid).await;
             assert!(planes.get_opt(&cpid).await.unwrap().is_none(), "round {round}");

@@ -19,12 +19,13 @@ use crate::CONTROLLER;
 use crate::apply::{Ledger, WriteError, Writer};
 use crate::bootstrap::{self, Bootstrap};
 use crate::build::{self, Children};
+use crate::cold_start::{self, ColdStarts, Need, Ticket, Turn};
 use crate::deletion::{self, DeletionError};
 use crate::material::{Life, Material, MaterialError, build_material, is_complete};
 use crate::observe::{ObserveError, Observed, observe};
-use crate::stage::decide_stage;
+use crate::stage::{decide_stage, hold_back, need_of};
 use crate::status::{self, Facts};
-use crate::validate::{Tenant, validate};
+use crate::validate::{Program, Tenant, validate};
 
 /// When to look again at what a watch should have told: a safety net.
 const SAFETY_NET: Duration = Duration::from_secs(30);
@@ -36,22 +37,33 @@ const DELETION_RETRY: Duration = Duration::from_secs(5);
 /// Runs the controller.
 pub(crate) async fn run(client: Client, settings: skep_runtime::Settings, shutdown: CancellationToken) {
     let owned = watcher::Config::default().labels(&build::labels::owned_selector());
+    let (nodes, nodes_kept) = skep_runtime::cache(CONTROLLER, Api::all(client.clone()), cold_start::prune);
+    let (cold_starts, turns) = ColdStarts::new(nodes);
     let reconciler = Reconciler {
         applier: Applier::new(client.clone(), CONTROLLER),
+        cold_starts,
         client: client.clone(),
         ledger: Ledger::default(),
         memory: bootstrap::Memory::default(),
     };
-    ControllerBuilder::<ControlPlane>::new(CONTROLLER, Api::all(client.clone()), watcher::Config::default())
-        .owns::<Namespace>(Api::all(client.clone()), owned.clone())
-        .owns::<Secret>(Api::all(client.clone()), owned.clone())
-        .owns::<ConfigMap>(Api::all(client.clone()), owned.clone())
-        .owns::<Service>(Api::all(client.clone()), owned.clone())
-        .owns::<EtcdCluster>(Api::all(client.clone()), owned.clone())
-        .owns::<PodDisruptionBudget>(Api::all(client.clone()), owned.clone())
-        .owns::<Deployment>(Api::all(client), owned)
-        .run(settings, reconciler, shutdown)
-        .await;
+    let controller = ControllerBuilder::<ControlPlane>::new(
+        CONTROLLER,
+        Api::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .owns::<Namespace>(Api::all(client.clone()), owned.clone())
+    .owns::<Secret>(Api::all(client.clone()), owned.clone())
+    .owns::<ConfigMap>(Api::all(client.clone()), owned.clone())
+    .owns::<Service>(Api::all(client.clone()), owned.clone())
+    .owns::<EtcdCluster>(Api::all(client.clone()), owned.clone())
+    .owns::<PodDisruptionBudget>(Api::all(client.clone()), owned.clone())
+    .owns::<Deployment>(Api::all(client), owned)
+    .triggered_by(turns)
+    .run(settings, reconciler, shutdown);
+    tokio::select! {
+        () = controller => {}
+        () = nodes_kept => {}
+    }
 }
 
 /// A reconcile that failed.
@@ -95,6 +107,7 @@ pub(crate) struct Reconciler {
     applier: Applier,
     ledger: Ledger,
     memory: bootstrap::Memory,
+    cold_starts: ColdStarts,
 }
 
 impl Reconcile<ControlPlane> for Reconciler {
@@ -125,7 +138,13 @@ impl Reconcile<ControlPlane> for Reconciler {
             return Ok(Outcome::waiting(obstacle, DELETION_RETRY));
         }
         let material = build_material(&tenant, &observed.secrets, life_of(object), rand::random(), now);
-        let stage = decide_stage(&tenant, &observed, is_complete(&observed.secrets));
+        let mut stage = decide_stage(&tenant, &observed, is_complete(&observed.secrets));
+        let is_further = observed.deployment(Program::ApiServer).is_some();
+        let ticket = ticket_of(object, &tenant.cpid, is_further);
+        let turn = self.cold_starts.step(&ticket, need_of(&observed, stage), now);
+        if turn != Turn::Now {
+            stage = hold_back(&observed, stage);
+        }
         let children = build::build_children(&tenant, stage);
         let (written, bootstrapped) = tokio::join!(
             self.write(&tenant, &observed, &children, material.as_ref().ok()),
@@ -137,6 +156,7 @@ impl Reconcile<ControlPlane> for Reconciler {
             observed: &observed,
             material: material.as_ref(),
             bootstrap: &bootstrapped,
+            turn,
             problem: written.as_ref().err().map(|error| chain(error)),
         };
         let status = status::build_status(&facts, now);
@@ -193,6 +213,8 @@ impl Reconciler {
             }
             self.ledger.forget(&cpid);
             self.memory.forget(&cpid);
+            self.cold_starts
+                .step(&ticket_of(object, &cpid, false), Need::Nothing, now);
         }
         self.applier
             .remove_finalizer(object, &finalizer)
@@ -234,6 +256,19 @@ impl Reconciler {
 enum Held {
     Yes,
     Ending,
+}
+
+fn ticket_of(object: &ControlPlane, cpid: &Cpid, is_further: bool) -> Ticket {
+    let created = object
+        .meta()
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    Ticket {
+        is_further,
+        created,
+        cpid: cpid.clone(),
+    }
 }
 
 /// A control plane that has served depends on its keys; one that has not may get them.

@@ -6,6 +6,7 @@
 mod apply;
 mod bootstrap;
 pub mod build;
+mod cold_start;
 mod controller;
 mod deletion;
 pub mod material;

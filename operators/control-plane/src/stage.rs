@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::build::Stage;
 use crate::build::labels::VERSION;
+use crate::cold_start::Need;
 use crate::observe::Observed;
 use crate::validate::{Program, Tenant};
 
@@ -17,6 +18,37 @@ pub fn decide_stage(tenant: &Tenant, observed: &Observed, has_keys: bool) -> Sta
         api_servers: decide_api_servers(tenant, observed, has_keys),
         has_controllers: decide_controllers(tenant, observed),
     }
+}
+
+/// What a stage does with cold starts of apiservers.
+pub fn need_of(observed: &Observed, stage: Stage) -> Need {
+    let wanted = stage.api_servers.unwrap_or(0);
+    let current = replicas_of(observed);
+    if current > 0 && observed.available(Program::ApiServer) < current {
+        Need::Starting
+    } else if wanted > current {
+        Need::Wanting
+    } else {
+        Need::Nothing
+    }
+}
+
+/// The stage without the start that has to wait for its turn.
+pub fn hold_back(observed: &Observed, stage: Stage) -> Stage {
+    let current = observed
+        .deployment(Program::ApiServer)
+        .map(|_| replicas_of(observed));
+    Stage {
+        api_servers: current,
+        ..stage
+    }
+}
+
+fn replicas_of(observed: &Observed) -> i32 {
+    let spec = observed
+        .deployment(Program::ApiServer)
+        .and_then(|deployment| deployment.spec.as_ref());
+    spec.and_then(|spec| spec.replicas).unwrap_or(0)
 }
 
 fn decide_api_servers(tenant: &Tenant, observed: &Observed, has_keys: bool) -> Option<i32> {
@@ -143,6 +175,24 @@ mod tests {
                 has_controllers: true
             }
         );
+    }
+
+    #[test]
+    fn a_start_that_waits_for_its_turn_changes_no_replica() {
+        let mut observed = observed_serving();
+        let first = stage(&observed);
+        assert_eq!(need_of(&observed, first), Need::Wanting);
+        assert_eq!(hold_back(&observed, first).api_servers, None);
+        observed_deployment(&mut observed, Program::ApiServer, 1, 0);
+        assert_eq!(need_of(&observed, stage(&observed)), Need::Starting);
+        observed_deployment(&mut observed, Program::ApiServer, 1, 1);
+        observed_deployment(&mut observed, Program::ControllerManager, 2, 1);
+        observed_deployment(&mut observed, Program::Scheduler, 2, 1);
+        let further = stage(&observed);
+        assert_eq!(need_of(&observed, further), Need::Wanting);
+        assert_eq!(hold_back(&observed, further).api_servers, Some(1));
+        observed_deployment(&mut observed, Program::ApiServer, 3, 3);
+        assert_eq!(need_of(&observed, stage(&observed)), Need::Nothing);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use skep_runtime::error::chain;
 
 use crate::bootstrap::Bootstrap;
 use crate::build::etcd;
+use crate::cold_start::Turn;
 use crate::material::{Material, MaterialError, is_complete};
 use crate::observe::{Observed, SERVING};
 use crate::stage::{is_rolled_out, rolled_out_version};
@@ -39,6 +40,8 @@ pub struct Facts<'a> {
     pub material: Result<&'a Material, &'a MaterialError>,
     /// Its bootstrap data.
     pub bootstrap: &'a Bootstrap,
+    /// Whether an apiserver has to wait before it may start.
+    pub turn: Turn,
     /// What kept the last writes from succeeding.
     pub problem: Option<String>,
 }
@@ -208,7 +211,10 @@ fn find_api(facts: &Facts<'_>) -> Finding {
     ) {
         (None, _) => Finding::waits(
             type_,
-            "waiting for keys and datastore before kube-apiserver starts",
+            facts
+                .turn
+                .message()
+                .unwrap_or_else(|| "waiting for keys and datastore before kube-apiserver starts".into()),
         ),
         (Some(_), 0) if wanted == 0 => Finding::waits(type_, "kube-apiserver is scaled to zero"),
         (Some(_), 0) => Finding::waits(type_, "waiting for kube-apiserver to answer"),

@@ -1,23 +1,17 @@
 //! The controller against a real kube-apiserver: many creations at once, each with another of its writes lost,
 //! no write in the steady state, and nothing left after a deletion, whenever it comes.
 //!
-//! Runs where `SKEP_TEST_BIN` names a directory with `etcd` and `kube-apiserver`.
+//! Garbage and namespaces are collected as in any cluster; the test plays etcd operator and kubelet.
 
-mod cell {
-    pub mod faults;
-    mod process;
-    pub use process::*;
-}
+mod faults;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cell::faults::{Faults, Loss};
-use cell::{Cell, binaries};
+use faults::{Faults, Loss};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::client::ClientBuilder;
 use kube::{Api, Client, ResourceExt};
@@ -28,24 +22,25 @@ use skep_control_plane::validate::validate;
 use skep_control_plane::{Settings, run};
 use skep_core::Cpid;
 use skep_runtime::{CancellationToken, conditions};
+use skep_testing::{Cluster, Options};
 
 /// More than the writes that one creation takes.
 const WRITES: usize = 36;
 /// Long enough for a machine that builds something else at the same time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-#[ignore = "its deletions need a garbage collector beside the API server, which it does not start yet"]
 #[tokio::test(flavor = "multi_thread")]
 async fn creations_survive_every_lost_write_and_then_rest() {
-    let Some(binaries) = binaries() else {
-        eprintln!("skipped: SKEP_TEST_BIN names no directory with etcd and kube-apiserver");
-        return;
-    };
-    let cell = Cell::start(&binaries).await;
-    let admin = Client::try_from(cell.config.clone()).unwrap();
-    install(&admin).await;
+    let controllers = vec!["garbage-collector-controller", "namespace-controller"];
+    let cell = Cluster::start(&Options {
+        controllers,
+        ..Options::default()
+    })
+    .await;
+    cell.install_definitions().await;
+    let admin = cell.admin.clone();
     let faults = Faults::default();
-    let client = ClientBuilder::try_from(cell.config.clone())
+    let client = ClientBuilder::try_from(cell.admin_config())
         .unwrap()
         .with_layer(&faults)
         .build();
@@ -84,25 +79,6 @@ async fn creations_survive_every_lost_write_and_then_rest() {
     check_deletion(&admin, &faults, &cpids).await;
     shutdown.cancel();
     controller.await.unwrap();
-}
-
-async fn install(admin: &Client) {
-    let definitions: Api<CustomResourceDefinition> = Api::all(admin.clone());
-    for definition in skep_api::definitions() {
-        definitions
-            .create(&PostParams::default(), &definition)
-            .await
-            .unwrap();
-    }
-    let planes: Api<ControlPlane> = Api::all(admin.clone());
-    let started = Instant::now();
-    while planes.list(&ListParams::default()).await.is_err() {
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "the definitions are not served"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 async fn create(admin: &Client, cpid: &Cpid) {
@@ -263,43 +239,22 @@ async fn check_deletion(admin: &Client, faults: &Faults, cpids: &[Cpid]) {
             .await
             .unwrap();
     }
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
     let started = Instant::now();
-    while !planes
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .items
-        .is_empty()
-    {
-        assert!(started.elapsed() < PATIENCE, "something is left");
-        end_namespaces(admin).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let namespaces: Api<Namespace> = Api::all(admin.clone());
-    let left = namespaces.list(&ListParams::default()).await.unwrap();
-    let left: Vec<String> = left
-        .iter()
-        .map(ResourceExt::name_any)
-        .filter(|name| name.starts_with("cp-"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new());
-}
-
-/// Plays the namespace controller for namespaces on their way out.
-async fn end_namespaces(admin: &Client) {
-    let namespaces: Api<Namespace> = Api::all(admin.clone());
-    for mut namespace in namespaces.list(&ListParams::default()).await.unwrap() {
-        if namespace.metadata.deletion_timestamp.is_none() {
-            continue;
+    loop {
+        let left = planes.list(&ListParams::default()).await.unwrap().items.len();
+        let spaces = namespaces.list(&ListParams::default()).await.unwrap();
+        let spaces: Vec<_> = spaces
+            .iter()
+            .filter(|left| left.name_any().starts_with("cp-"))
+            .collect();
+        if left == 0 && spaces.is_empty() {
+            break;
         }
-        namespace.spec = None;
-        namespace.metadata.managed_fields = None;
-        let name = namespace.name_any();
-        let body = serde_json::to_vec(&namespace).unwrap();
-        let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
-            .header("content-type", "application/json")
-            .body(body)
-            .unwrap();
-        let _ = admin.request_text(request).await;
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{left} control planes are left, and {spaces:#?}"
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -1,6 +1,4 @@
 //! The server against a real kube-apiserver: every bad input, every right, every promise of the API.
-//!
-//! Runs where `SKEP_TEST_BIN` names a directory with `etcd` and `kube-apiserver` (or `hyperkube`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,119 +7,19 @@ mod hub;
 use std::time::Duration;
 
 use futures::StreamExt;
-use hub::{Hub, binaries, cluster_binding, has_namespace};
+use hub::caller::{Caller, send};
+use hub::{Hub, cluster_binding, has_namespace};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use reqwest::{Method, RequestBuilder};
-use serde_json::{Value, json};
+use reqwest::Method;
+use serde_json::json;
 use skep_api::{CertificateRequest, TenantCluster};
 
 const CLUSTERS: &str = "/v1/projects/shop/clusters";
 
-/// An answer, read whole.
-struct Answer {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn body(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{} {}", self.status, self.text))
-    }
-
-    fn fields(&self) -> Vec<String> {
-        let body = self.body();
-        let errors = body["errors"].as_array().cloned().unwrap_or_default();
-        errors
-            .iter()
-            .map(|error| error["field"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    #[track_caller]
-    fn is_problem(&self, status: u16) -> &Self {
-        assert_eq!(self.status, status, "{}", self.text);
-        assert_eq!(
-            self.headers["content-type"], "application/problem+json",
-            "{}",
-            self.text
-        );
-        let body = self.body();
-        assert_eq!(body["status"], status);
-        assert!(
-            ["type", "title", "detail"]
-                .iter()
-                .all(|member| body[member].is_string()),
-            "{body}"
-        );
-        self
-    }
-
-    #[track_caller]
-    fn is(&self, status: u16) -> &Self {
-        assert_eq!(self.status, status, "{}", self.text);
-        self
-    }
-}
-
-async fn send(request: RequestBuilder) -> Answer {
-    let answer = request.send().await.unwrap();
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    Answer {
-        status,
-        headers,
-        text: answer.text().await.unwrap(),
-    }
-}
-
-/// One caller of the server.
-struct Caller<'a> {
-    hub: &'a Hub,
-    token: String,
-}
-
-impl Caller<'_> {
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.hub
-            .http
-            .request(method, format!("{}{path}", self.hub.url))
-            .bearer_auth(&self.token)
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        send(self.request(Method::GET, path)).await
-    }
-
-    async fn delete(&self, path: &str) -> Answer {
-        send(self.request(Method::DELETE, path)).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Answer {
-        send(self.request(Method::POST, path).json(body)).await
-    }
-
-    async fn post_with_key(&self, path: &str, body: &Value, key: &str) -> Answer {
-        send(
-            self.request(Method::POST, path)
-                .header("Idempotency-Key", key)
-                .json(body),
-        )
-        .await
-    }
-
-    async fn patch(&self, path: &str, body: &Value) -> Answer {
-        send(self.request(Method::PATCH, path).json(body)).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_keeps_its_word_over_a_real_api_server() {
-    let Some(binaries) = binaries() else {
-        eprintln!("skipped: SKEP_TEST_BIN names no directory with etcd and kube-apiserver");
-        return;
-    };
-    let mut hub = Hub::start(&binaries).await;
+    let mut hub = Hub::start().await;
     hub.apply(
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "owner"}, "rules": [
@@ -200,7 +98,7 @@ async fn projects(owner: &Caller<'_>) {
         .post_with_key("/v1/projects", &json!({"name": "third"}), "p1")
         .await
         .is_problem(422);
-    assert!(!has_namespace(&owner.hub.admin, "project-third").await);
+    assert!(!has_namespace(&owner.hub.cluster.admin, "project-third").await);
     for name in ["", "kube", "No", &"x".repeat(41), "../x"] {
         let refused = owner.post("/v1/projects", &json!({"name": name})).await;
         assert_eq!(refused.is_problem(422).fields(), ["name"]);
@@ -303,7 +201,7 @@ async fn creation_and_replay(owner: &Caller<'_>) {
     );
     assert!(!made.headers.contains_key("idempotency-replayed"));
     assert_eq!(made.body()["class"], "small");
-    let clusters: Api<TenantCluster> = Api::namespaced(owner.hub.admin.clone(), "project-shop");
+    let clusters: Api<TenantCluster> = Api::namespaced(owner.hub.cluster.admin.clone(), "project-shop");
     let object = clusters.get("demo").await.unwrap();
     assert_eq!(
         object.metadata.annotations.unwrap()["skep.dev/traceparent"],
@@ -463,7 +361,7 @@ async fn tokens(hub: &Hub, owner: &Caller<'_>) {
 
 /// Writes the status that the scheduler would.
 async fn place_cluster(hub: &Hub, name: &str) {
-    let clusters: Api<TenantCluster> = Api::namespaced(hub.admin.clone(), "project-shop");
+    let clusters: Api<TenantCluster> = Api::namespaced(hub.cluster.admin.clone(), "project-shop");
     let status = json!({"status": {"cell": "local", "cpid": "cabcdefghi", "version": "1.36.3", "class": "small",
         "endpoint": "api.cabcdefghi.local.skep.internal", "address": "198.18.0.2:443",
         "conditions": [{"type": "Ready", "status": "True", "reason": "AsDesired", "message": "all there",
@@ -508,7 +406,7 @@ async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
 
 /// Stands in for the cell: signs the one request that comes.
 async fn sign_next(hub: &Hub) -> CertificateRequest {
-    let requests: Api<CertificateRequest> = Api::namespaced(hub.admin.clone(), "skep-cell-local");
+    let requests: Api<CertificateRequest> = Api::namespaced(hub.cluster.admin.clone(), "skep-cell-local");
     for _ in 0..200 {
         if let Some(request) = requests
             .list(&kube::api::ListParams::default())
@@ -640,7 +538,7 @@ async fn catalog_and_the_rest(owner: &Caller<'_>) {
 
 async fn hub_down(hub: &mut Hub) {
     let token = hub.user("owner").await;
-    hub.end_api_server();
+    hub.cluster.kill_api_server();
     let owner = Caller { hub, token };
     let refused = owner.get("/v1/projects").await;
     assert!(refused.is_problem(503).headers.contains_key("retry-after"));

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use driver::ReconcileError;
 use driver::{Driver, ObjectKey};
+pub use watch::cache;
 
 use crate::backoff::Backoff;
 use crate::error::Categorised;

@@ -21,7 +21,7 @@ pub use apply::{Applier, ApplyError, Deletion, StatusWrite};
 pub use backoff::Backoff;
 pub use client::{ClientError, install_crypto};
 pub use conditions::{ConditionStatus, Conditions};
-pub use controller::{ControllerBuilder, Outcome, Reconcile, Settings};
+pub use controller::{ControllerBuilder, Outcome, Reconcile, Settings, cache};
 pub use error::{Categorised, api_category};
 pub use events::Events;
 pub use leader::{LeaderError, LeaderSettings, Term, run_as_leader};

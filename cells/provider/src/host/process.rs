@@ -19,10 +19,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// the first of its process namespace, and in the network namespace that has the machine's name now.
 pub(crate) fn machine_init(hierarchies: &Hierarchies, names: &Names, machine: &str) -> Option<i32> {
     let cgroup = format!("{}/system", names.machine_cgroup(machine));
-    hierarchies
-        .processes(&cgroup)
-        .into_iter()
-        .find(|pid| is_first_of_namespace(*pid) && is_alive(*pid) && is_in_netns(*pid, machine))
+    hierarchies.processes(&cgroup).into_iter().find(|pid| {
+        is_first_of_namespace(*pid) && is_alive(*pid) && !is_ending(*pid) && is_in_netns(*pid, machine)
+    })
 }
 
 /// Whether a process is in the network namespace of this name.
@@ -67,10 +66,22 @@ fn is_first_of_namespace(pid: i32) -> bool {
 
 /// Whether a process runs, zombies not counted.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the command, which is in parentheses and may hold anything.
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    state_of(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+/// Whether a process is on its way out: process 1 of a killed machine is so until the last of its own has gone.
+fn is_ending(pid: i32) -> bool {
+    const PF_EXITING: u32 = 0x4;
+    state_of(pid).is_some_and(|(_, flags)| flags & PF_EXITING != 0)
+}
+
+/// The state and the flags of a process, from `/proc/PID/stat`.
+fn state_of(pid: i32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The state follows the command, which is in parentheses and may hold anything; the flags are five later.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(5)?.parse().ok()?))
 }
 
 /// The processes, ours not counted, that are in a network namespace.
@@ -120,7 +131,7 @@ mod tests {
     #[test]
     fn this_test_is_alive_and_no_first_process() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(is_alive(own));
+        assert!(is_alive(own) && !is_ending(own));
         assert!(!is_first_of_namespace(own));
         assert!(!is_alive(i32::MAX));
         let age = Timestamp::now().as_second() - started_at(own).unwrap().as_second();

@@ -30,6 +30,7 @@ fn status_at(
         observed,
         material: material.as_ref(),
         bootstrap,
+        turn: Turn::Now,
         problem: None,
     };
     build_status(&facts, at(now))

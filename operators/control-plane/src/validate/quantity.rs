@@ -49,7 +49,7 @@ pub(super) fn check_resources(
 }
 
 /// The amount that a Kubernetes quantity names: a plain number and one of the usual suffixes.
-fn quantity(text: &str) -> Option<f64> {
+pub(crate) fn quantity(text: &str) -> Option<f64> {
     let end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
         .unwrap_or(text.len());

@@ -53,6 +53,28 @@ where
     surviving(controller, C::kind(&()).into_owned(), changes)
 }
 
+/// Keeps all `K` in memory for as long as the returned future runs; `prune` drops what nobody reads.
+pub fn cache<K>(
+    controller: &'static str,
+    api: Api<K>,
+    prune: impl Fn(&mut K) + Send + 'static,
+) -> (Store<K>, impl Future<Output = ()> + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (reader, writer) = store();
+    let events = watcher::watcher(api, watcher::Config::default())
+        .modify(move |object: &mut K| {
+            object.managed_fields_mut().clear();
+            prune(object);
+        })
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects();
+    let kept = surviving(controller, K::kind(&()).into_owned(), events).for_each(|_| future::ready(()));
+    (reader, kept)
+}
+
 fn surviving<T>(
     controller: &'static str,
     kind: String,
