@@ -64,7 +64,7 @@ pub enum Step {
 /// What must stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep<'a> {
-    /// These machines, the living ones as they are, and the network.
+    /// These machines, the living ones as they are, and the network between them.
     Machines(&'a [String]),
     /// Nothing.
     Nothing,
@@ -105,7 +105,9 @@ pub(crate) fn plan(observed: &Observed, keep: Keep, names: &Names) -> Vec<Step> 
     let unwanted = observed
         .netns
         .iter()
-        .filter(|netns| !wanted(netns) && !is_switch(netns));
+        // A machine that starts anew starts with an empty network: what its processes had left there, such as
+        // kube-proxy's rules, is yesterday's.
+        .filter(|netns| !runs(netns) && !is_switch(netns));
     steps.extend(unwanted.cloned().map(Step::RemoveNetns));
     steps
 }
@@ -287,6 +289,7 @@ mod tests {
                 Step::Kill(BTreeSet::from([20, 21])),
                 Step::Detach("/dev/loop2".into()),
                 Step::RemoveCgroup("x-b-1".into()),
+                Step::RemoveNetns("x-b-1".into()),
             ]
         );
     }

@@ -109,16 +109,18 @@ impl Topology {
                 "link add {bridge} type veth peer name {HOST_PORT} netns {switch_name}"
             ));
         }
-        switch.want_port(HOST_PORT, &bridge, &mut ports);
+        let is_new = !host.interfaces.contains(&bridge);
+        switch.want_port(HOST_PORT, is_new, &bridge, &mut ports);
         for station in &self.stations {
             let port = Names::port(&station.netns);
             let own = inside.get(&station.netns).unwrap_or(&nothing);
-            if !own.interfaces.contains(MACHINE_INTERFACE) {
+            let is_new = !own.interfaces.contains(MACHINE_INTERFACE);
+            if is_new {
                 switch.unwant(&port, &mut stale);
                 let peer = format!("peer name {MACHINE_INTERFACE} netns {}", station.netns);
                 cables.push(format!("link add {port} netns {switch_name} type veth {peer}"));
             }
-            switch.want_port(&port, &bridge, &mut ports);
+            switch.want_port(&port, is_new, &bridge, &mut ports);
         }
         switch.want_up("lo", None, &mut ports);
         switch.want_up(&bridge, Some(self.slot.router()), &mut ports);
@@ -196,8 +198,9 @@ impl Namespace {
         }
     }
 
-    fn want_port(&self, port: &str, bridge: &str, lines: &mut Vec<String>) {
-        if !self.enslaved.contains(port) || !self.up.contains_key(port) {
+    /// A new port is in no bridge, whatever its predecessor of the same name was in.
+    fn want_port(&self, port: &str, is_new: bool, bridge: &str, lines: &mut Vec<String>) {
+        if is_new || !self.enslaved.contains(port) || !self.up.contains_key(port) {
             lines.push(format!("link set {port} master {bridge} up"));
         }
     }
@@ -290,6 +293,30 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn a_new_cable_is_plugged_in_although_the_old_one_was() {
+        let topology = topology();
+        let port = Names::port("x-a-1");
+        let switch = Namespace {
+            interfaces: BTreeSet::from([port.clone()]),
+            enslaved: BTreeSet::from([port.clone()]),
+            up: BTreeMap::from([(port.clone(), BTreeSet::new())]),
+            ..Namespace::default()
+        };
+        let observed = BTreeMap::from([(topology.names.switch(), switch)]);
+        let lines: Vec<_> = topology
+            .plan(&Namespace::default(), &observed)
+            .into_iter()
+            .flat_map(|batch| batch.lines)
+            .collect();
+        let at = |line: String| lines.iter().position(|found| *found == line);
+        let (deleted, plugged) = (
+            at(format!("link delete {port}")),
+            at(format!("link set {port} master x0 up")),
+        );
+        assert!(deleted.is_some() && deleted < plugged, "{lines:#?}");
     }
 
     #[test]

@@ -222,6 +222,12 @@ fn remove(observed: &Observed, members: &Membership, member: &Member, pod: &str)
     if !is_gone_for_good(observed, members, member) && members.voter_count() <= observed.desired {
         return Action::ClearIntent;
     }
+    // What will not come back goes first: the others would be waited for in vain.
+    if !is_gone_for_good(observed, members, member)
+        && let Some(gone) = gone_pod(observed, members).filter(|gone| *gone != pod)
+    {
+        return latch(MemberAction::Remove, gone);
+    }
     let needed = if member.is_healthy() {
         others
     } else {

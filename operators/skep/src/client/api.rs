@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -99,6 +99,23 @@ impl Api {
                 .json(body)
         })
         .await
+    }
+
+    /// Waits until the API answers at all: after a crash the cluster says of its pods for a while what they were.
+    pub async fn await_answer(&self, limit: Duration) -> Result<(), Failure> {
+        let ask = || async { self.get::<serde_json::Value>("/v1/regions").await.map(drop) };
+        let patience = ConstantBuilder::default()
+            .with_delay(Duration::from_secs(1))
+            .without_max_times();
+        let asking = ask.retry(patience).when(is_worth_repeating);
+        tokio::time::timeout(limit, asking).await.unwrap_or_else(|_| {
+            let text = format!(
+                "the provisioning API at {} did not answer within {} s",
+                self.url,
+                limit.as_secs()
+            );
+            Err(Failure::Other(format!("{text}; see `skep status`")))
+        })
     }
 
     /// Deletes something; the answer is what is being deleted, where there is one.

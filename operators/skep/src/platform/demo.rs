@@ -17,6 +17,7 @@ const DEMO_TIMEOUT: Duration = Duration::from_secs(600);
 /// Creates project and cluster where they are missing and waits until `demo` is ready.
 pub async fn create(context: &Context) -> Result<(), Failure> {
     let api = context.api()?;
+    api.await_answer(DEMO_TIMEOUT).await?;
     let project = NewProject {
         name: PROJECT.to_owned(),
     };
