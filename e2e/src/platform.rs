@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// How long anything may take that a test waits for; ten control planes may start at once on two cores.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A finished command.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Platform {
         let ca = reqwest::Certificate::from_pem(read("api.ca")?.as_bytes())?;
         let http = reqwest::Client::builder()
             .tls_certs_only([ca])
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()?;
         let url = read("api.url")?.trim().to_owned();
         let token = read("api.token")?.trim().to_owned();

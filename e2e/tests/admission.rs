@@ -1,6 +1,11 @@
 //! The kinds' own rules, at the hub's API server: refused with the field, before any controller sees it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use skep_e2e::Platform;
 use skep_e2e::platform::run;

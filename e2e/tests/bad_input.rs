@@ -1,6 +1,11 @@
 //! Bad input to the provisioning API: the documented status, a message that names the field, nothing lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

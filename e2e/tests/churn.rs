@@ -3,7 +3,12 @@
 //! `CLUSTERS_IN_A_ROW` and `CLUSTERS_AT_ONCE` say how many: ten and five, which is the promise.
 //! Long: each cluster is a real etcd and a real apiserver, started and stopped on the machine's cores.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume};

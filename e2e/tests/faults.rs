@@ -2,7 +2,12 @@
 //!
 //! Each seed is a whole cluster. `SEEDS` says how many: 20, which is the promise. The seed is printed, and `SEED` repeats one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use std::time::Duration;
 

@@ -1,6 +1,11 @@
 //! What `skep up` leaves running: real nodes in three zones, operators as pods, and `demo` spread over zones.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use std::collections::BTreeSet;
 

@@ -2,7 +2,12 @@
 //!
 //! One test in one order, because each step needs the state that the one before it left.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use std::collections::BTreeMap;
 use std::process::Command;

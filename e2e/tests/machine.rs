@@ -1,6 +1,11 @@
 //! What `skep up` refuses before it changes anything on the machine.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use std::path::{Path, PathBuf};
 

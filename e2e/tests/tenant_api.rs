@@ -1,6 +1,11 @@
 //! What a tenant's user does with `demo` through the gateway: everything that `kubectl` can do without nodes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -95,11 +95,15 @@ impl<M: Members> Step<'_, M> {
             }
             Action::DeletePod { pod, uid } => {
                 let api: Api<Pod> = self.api();
-                self.deleted(self.applier.delete(&api, pod, only(uid)).await)
+                deleted(self.applier.delete(&api, pod, Some(only(uid))).await)
             }
             Action::DeleteClaim { pod, uid } => {
                 let api: Api<PersistentVolumeClaim> = self.api();
-                self.deleted(self.applier.delete(&api, &claim::name(pod), only(uid)).await)
+                deleted(
+                    self.applier
+                        .delete(&api, &claim::name(pod), Some(only(uid)))
+                        .await,
+                )
             }
             Action::AddLearner { .. }
             | Action::Promote { .. }
@@ -191,15 +195,6 @@ impl<M: Members> Step<'_, M> {
         }
     }
 
-    fn deleted(&self, result: Result<skep_runtime::Deletion, ApplyError>) -> Result<Effect, ExecuteError> {
-        match result {
-            Ok(_) => Ok(Effect::Again),
-            // Another object has taken its place since it was observed.
-            Err(error) if error.is_conflict() => Ok(Effect::Again),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Asks the leader to change its members.
     async fn change_members(&self, action: &Action) -> Effect {
         let Some(leader) = self.leader() else {
@@ -221,7 +216,7 @@ impl<M: Members> Step<'_, M> {
                 self.tell(action).await;
                 Effect::Again
             }
-            Err(error) => self.refused(&error),
+            Err(error) => refused(&error),
         }
     }
 
@@ -233,15 +228,6 @@ impl<M: Members> Step<'_, M> {
             .find(|member| Some(member.id) == members.leader)?;
         let pod = leader.pod.as_deref()?;
         target(self.cluster, pod, self.observed.pods.get(pod)?, self.credentials)
-    }
-
-    fn refused(&self, error: &MembersError) -> Effect {
-        if error.is_expected() {
-            tracing::debug!(%error, "etcd refused for now");
-        } else {
-            tracing::warn!(%error, "etcd refused");
-        }
-        Effect::Refused(format!("etcd ({error})"))
     }
 
     async fn tell(&self, action: &Action) {
@@ -257,11 +243,29 @@ impl<M: Members> Step<'_, M> {
     }
 }
 
-fn only(uid: &str) -> Option<Preconditions> {
-    Some(Preconditions {
+fn deleted(result: Result<skep_runtime::Deletion, ApplyError>) -> Result<Effect, ExecuteError> {
+    match result {
+        Ok(_) => Ok(Effect::Again),
+        // Another object has taken its place since it was observed.
+        Err(error) if error.is_conflict() => Ok(Effect::Again),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn refused(error: &MembersError) -> Effect {
+    if error.is_expected() {
+        tracing::debug!(%error, "etcd refused for now");
+    } else {
+        tracing::warn!(%error, "etcd refused");
+    }
+    Effect::Refused(format!("etcd ({error})"))
+}
+
+fn only(uid: &str) -> Preconditions {
+    Preconditions {
         uid: Some(uid.to_owned()),
         resource_version: None,
-    })
+    }
 }
 
 /// An object of this name that is there already is observed next time.

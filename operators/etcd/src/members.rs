@@ -98,9 +98,6 @@ pub enum MembersError {
 impl MembersError {
     /// Whether etcd refused because the time has not come, or the step was done before: observe again.
     pub fn is_expected(&self) -> bool {
-        let Self::Call { status, .. } = self else {
-            return false;
-        };
         // Texts of etcd's api/v3rpc/rpctypes/error.go; the codes alone do not tell them apart.
         const TEXTS: [&str; 7] = [
             "Peer URLs already exists",
@@ -111,6 +108,9 @@ impl MembersError {
             "member not found",
             "not enough started members",
         ];
+        let Self::Call { status, .. } = self else {
+            return false;
+        };
         TEXTS.iter().any(|text| status.message().contains(text)) || status.code() == Code::Unavailable
     }
 }

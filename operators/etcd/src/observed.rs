@@ -37,6 +37,7 @@ pub struct Observed {
 
 /// One pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own about the pod
 pub struct PodState {
     /// Its unique id: the precondition of its deletion.
     pub uid: String,

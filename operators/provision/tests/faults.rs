@@ -1,6 +1,11 @@
 //! What a caller sees when the hub fails: a hub made of answers, each wrong in its own way.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 use std::convert::Infallible;
 

@@ -1,6 +1,11 @@
 //! The server against a real kube-apiserver: every bad input, every right, every promise of the API.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 mod hub;
 

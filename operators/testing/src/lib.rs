@@ -2,10 +2,16 @@
 //!
 //! There is no kubelet: a test says itself what runs and when. Failures panic, as in any test.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
 
 mod process;
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,7 +44,7 @@ pub struct Cluster {
     binaries: PathBuf,
     arguments: Vec<String>,
     api_server: Option<Process>,
-    _controller_manager: Option<Process>,
+    controller_manager: Option<Process>,
     _etcd: Process,
     directory: tempfile::TempDir,
 }
@@ -77,13 +83,13 @@ impl Cluster {
             binaries,
             arguments,
             api_server: None,
-            _controller_manager: None,
+            controller_manager: None,
             _etcd: etcd,
             directory,
         };
         cluster.start_api_server().await;
         if !options.controllers.is_empty() {
-            cluster._controller_manager = Some(cluster.start_controller_manager(&options.controllers));
+            cluster.controller_manager = Some(cluster.start_controller_manager(&options.controllers));
         }
         cluster
     }
@@ -253,7 +259,7 @@ fn api_server_arguments(
     };
     let mut tokens = format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n");
     for (number, (token, user)) in options.users.iter().enumerate() {
-        tokens.push_str(&format!("{token},{user},{}\n", number + 2));
+        writeln!(tokens, "{token},{user},{}", number + 2).unwrap();
     }
     vec![
         format!("--etcd-servers={etcd}"),

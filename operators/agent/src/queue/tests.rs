@@ -33,7 +33,7 @@ async fn a_key_is_never_worked_on_twice_at_a_time() {
     let key = queue.next().await;
     queue.add(record("a"));
     assert!(queue.next().now_or_never().is_none());
-    queue.done(&key, Some(Duration::from_secs(60)));
+    queue.done(&key, Some(Duration::from_mins(1)));
     assert_eq!(queue.next().now_or_never(), Some(record("a")));
 }
 
@@ -42,15 +42,15 @@ async fn a_key_comes_again_when_it_asked_to_unless_it_is_added_sooner() {
     let queue = Queue::default();
     queue.add(record("a"));
     let key = queue.next().await;
-    queue.done(&key, Some(Duration::from_secs(60)));
+    queue.done(&key, Some(Duration::from_mins(1)));
     let before = Instant::now();
     assert_eq!(queue.next().await, record("a"));
     assert_eq!(before.elapsed().as_secs(), 60);
-    queue.done(&key, Some(Duration::from_secs(60)));
+    queue.done(&key, Some(Duration::from_mins(1)));
     queue.add(record("a"));
     let key = queue.next().await;
     queue.done(&key, None);
-    let waited = tokio::time::timeout(Duration::from_secs(600), queue.next()).await;
+    let waited = tokio::time::timeout(Duration::from_mins(10), queue.next()).await;
     assert!(
         waited.is_err(),
         "what was asked for later came although it came sooner"

@@ -152,7 +152,7 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
         ]),
         startup_probe: Some(probe(
             "/livez",
-            Timing {
+            &Timing {
                 period: 1,
                 timeout: 1,
                 failures: START_SECONDS,
@@ -161,7 +161,7 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
         // Never /health: it fails a full member too, and a restart would not help it.
         liveness_probe: Some(probe(
             "/livez",
-            Timing {
+            &Timing {
                 period: 10,
                 timeout: 5,
                 failures: 6,
@@ -169,7 +169,7 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
         )),
         readiness_probe: Some(probe(
             "/readyz",
-            Timing {
+            &Timing {
                 period: 2,
                 timeout: 2,
                 failures: 2,
@@ -293,7 +293,7 @@ struct Timing {
     failures: i32,
 }
 
-fn probe(path: &str, timing: Timing) -> Probe {
+fn probe(path: &str, timing: &Timing) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),

@@ -141,12 +141,11 @@ fn removed_pod(observed: &Observed) -> Option<&str> {
 fn go_on(observed: &Observed, members: &Membership, intent: &MemberIntent) -> Action {
     let member = members.of_pod(&intent.pod);
     match (intent.action, member) {
-        (MemberAction::Bootstrap, _) => Action::ClearIntent,
         (MemberAction::Add, None) => add(observed, members, &intent.pod),
         (MemberAction::Add, Some(member)) if member.is_learner => {
             promote(observed, members, member, &intent.pod)
         }
-        (MemberAction::Add, Some(_)) => Action::ClearIntent,
+        (MemberAction::Bootstrap, _) | (MemberAction::Add, Some(_)) => Action::ClearIntent,
         (MemberAction::Remove, Some(member)) => remove(observed, members, member, &intent.pod),
         (MemberAction::Remove, None) => clean_up(observed, &intent.pod),
     }

@@ -61,27 +61,27 @@ fn each_mistake_names_its_field() {
     }
     wrong("storageClass", &|object| object.spec.storage_class = "A".into());
     wrong("priorityClass", &|object| {
-        object.spec.priority_class = Some("a b".into())
+        object.spec.priority_class = Some("a b".into());
     });
     wrong("clients", &|object| object.spec.clients = vec!["../x".into()]);
     wrong("clients", &|object| object.spec.clients = vec!["x".repeat(31)]);
     wrong("resources.cpu", &|object| {
-        object.spec.resources.cpu = "none".into()
+        object.spec.resources.cpu = "none".into();
     });
     wrong("resources.memory", &|object| {
-        object.spec.resources.memory = "0".into()
+        object.spec.resources.memory = "0".into();
     });
     wrong("resources.memoryLimit", &|object| {
-        object.spec.resources.memory_limit = "1Mi".into()
+        object.spec.resources.memory_limit = "1Mi".into();
     });
     wrong("resources.goMemoryLimit", &|object| {
         object.spec.resources.go_memory_limit = Some("384Mi --flag".into());
     });
     wrong("metadata.name", &|object| {
-        object.metadata.name = Some("x".repeat(31))
+        object.metadata.name = Some("x".repeat(31));
     });
     wrong("metadata.name", &|object| {
-        object.metadata.name = Some("1a".into())
+        object.metadata.name = Some("1a".into());
     });
 }
 

@@ -16,7 +16,7 @@ use super::Failure;
 use crate::platform::home::Home;
 
 /// One request; waiting for a signed certificate is the longest that a server takes over one.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A hub that changes its leader is back within half a minute: eight repetitions bridge it.
 const ATTEMPTS: usize = 8;
@@ -207,13 +207,11 @@ async fn accept(response: Response) -> Result<Response, Failure> {
 async fn problem(response: Response) -> Problem {
     let status = response.status();
     let url = response.url().path().to_owned();
-    match response.json::<Problem>().await {
-        Ok(problem) => problem,
-        Err(_) => {
-            let mut problem =
-                Kind::Unavailable.because(format!("{status} from {url} without an explanation"));
-            problem.status = status.as_u16();
-            problem
-        }
+    if let Ok(problem) = response.json::<Problem>().await {
+        problem
+    } else {
+        let mut problem = Kind::Unavailable.because(format!("{status} from {url} without an explanation"));
+        problem.status = status.as_u16();
+        problem
     }
 }

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn durations_are_friendly_and_positive() {
         assert_eq!(duration("90s").unwrap(), Duration::from_secs(90));
-        assert_eq!(duration("1h 30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(duration("1h 30m").unwrap(), Duration::from_mins(90));
         for bad in ["", "soon", "-5m", "0s", "10"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

@@ -26,11 +26,19 @@ pub fn print_list<T: Tabular>(format: Format, items: &[T]) -> Result<()> {
         Format::Json => print_json(&items),
         Format::Yaml => print_yaml(&items),
         Format::Name => {
-            items.iter().for_each(|item| println!("{}", item.name()));
+            for item in items {
+                println!("{}", item.name());
+            }
             Ok(())
         }
-        Format::Table => print_table(items, T::NARROW),
-        Format::Wide => print_table(items, T::HEADINGS.len()),
+        Format::Table => {
+            print_table(items, T::NARROW);
+            Ok(())
+        }
+        Format::Wide => {
+            print_table(items, T::HEADINGS.len());
+            Ok(())
+        }
     }
 }
 
@@ -43,10 +51,10 @@ pub fn print_one<T: Tabular>(format: Format, item: &T) -> Result<()> {
     }
 }
 
-fn print_table<T: Tabular>(items: &[T], columns: usize) -> Result<()> {
+fn print_table<T: Tabular>(items: &[T], columns: usize) {
     if items.is_empty() {
         eprintln!("none found");
-        return Ok(());
+        return;
     }
     let mut table = Table::new();
     table
@@ -59,7 +67,6 @@ fn print_table<T: Tabular>(items: &[T], columns: usize) -> Result<()> {
     for line in table.lines() {
         println!("{}", line.trim_end());
     }
-    Ok(())
 }
 
 /// Prints anything as JSON.

@@ -12,7 +12,7 @@ use crate::client::{Context, Failure};
 const PROJECT: &str = "default";
 const DEMO: &str = "demo";
 /// A cold start beside the operators' own on two busy cores; half a minute is usual.
-const DEMO_TIMEOUT: Duration = Duration::from_secs(600);
+const DEMO_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Creates project and cluster where they are missing and waits until `demo` is ready.
 pub async fn create(context: &Context) -> Result<(), Failure> {

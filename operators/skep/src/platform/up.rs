@@ -24,7 +24,7 @@ use super::packages;
 use super::progress::Display;
 
 /// How long the operators may take to come up; a minute is usual after a cold start.
-const OPERATORS_TIMEOUT: Duration = Duration::from_secs(300);
+const OPERATORS_TIMEOUT: Duration = Duration::from_mins(5);
 /// The account whose token the command line uses.
 const ADMIN: &str = "skep-admin";
 /// How long that token lives; every `skep up` makes a new one.

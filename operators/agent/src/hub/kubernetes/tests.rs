@@ -14,12 +14,14 @@ use skep_api::CertificateRequestStatus;
 use super::*;
 
 type Silence = futures::stream::Pending<Result<Frame<Bytes>, Infallible>>;
+/// A part of a path, and the status and body that answer it.
+type Prepared = (&'static str, u16, String);
 type Answer = Either<Full<Bytes>, StreamBody<Silence>>;
 
 /// An API that answers each path with what was prepared for it, in order, and notes what it was asked.
 #[derive(Clone, Default)]
 struct Api {
-    answers: Arc<Lock<Vec<(&'static str, u16, String)>>>,
+    answers: Arc<Lock<Vec<Prepared>>>,
     asked: Arc<Lock<VecDeque<String>>>,
 }
 
@@ -34,7 +36,7 @@ impl Api {
         asked
     }
 
-    async fn serve(self, request: Request<Body>) -> Result<Response<Answer>, Infallible> {
+    fn serve(&self, request: &Request<Body>) -> Response<Answer> {
         let path = request.uri().to_string();
         self.asked.lock().unwrap().push_back(path.clone());
         let found = {
@@ -47,18 +49,18 @@ impl Api {
         match found {
             Some((_, code, body)) => {
                 let body = Either::Left(Full::from(body));
-                Ok(Response::builder().status(code).body(body).unwrap())
+                Response::builder().status(code).body(body).unwrap()
             }
             // A watch on which nothing happens.
-            None => Ok(Response::new(Either::Right(StreamBody::new(
-                futures::stream::pending(),
-            )))),
+            None => Response::new(Either::Right(StreamBody::new(futures::stream::pending()))),
         }
     }
 
     fn hub(&self) -> KubernetesHub {
         let api = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| api.clone().serve(request));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            std::future::ready(Ok::<_, Infallible>(api.serve(&request)))
+        });
         let (_, client) = watch::channel(Client::new(service, "default"));
         KubernetesHub::new(client, "local".parse().unwrap())
     }

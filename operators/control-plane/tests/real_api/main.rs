@@ -3,6 +3,13 @@
 //!
 //! Garbage and namespaces are collected as in any cluster; the test plays etcd operator and kubelet.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
+
 mod faults;
 
 use std::collections::BTreeMap;
@@ -82,7 +89,7 @@ async fn creations_survive_every_lost_write_and_then_rest() {
 }
 
 async fn create(admin: &Client, cpid: &Cpid) {
-    let mut object: ControlPlane = serde_saphyr::from_str(include_str!("control-plane.yaml")).unwrap();
+    let mut object: ControlPlane = serde_saphyr::from_str(include_str!("../control-plane.yaml")).unwrap();
     object.metadata = kube::core::ObjectMeta {
         name: Some(cpid.to_string()),
         ..kube::core::ObjectMeta::default()
