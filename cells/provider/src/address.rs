@@ -12,6 +12,25 @@ use crate::spec::Ranges;
 
 /// How many /19 slots 198.18.0.0/16 has.
 pub(crate) const SLOTS: u8 = 8;
+/// Links of tenants' networks lie behind the machines' addresses.
+const FIRST_LINK: u8 = 128;
+/// How many tenants can have workers on one machine.
+pub(crate) const MAX_LINKS: u8 = 100;
+/// The network of a tenant's workers: the same for each, since none is connected to another.
+pub(crate) fn workers() -> Ipv4Net {
+    net(Ipv4Addr::new(198, 19, 255, 0), 24)
+}
+
+/// The router's address in it.
+pub(crate) fn workers_router() -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 255, 1)
+}
+
+/// A worker's address in it.
+pub(crate) fn worker(index: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 255, 10 + index)
+}
+
 /// How many /24 pod ranges a slot's /20 has.
 pub(crate) const MAX_NODES: u8 = 16;
 
@@ -98,6 +117,11 @@ impl Slot {
     /// A node machine.
     pub(crate) fn node(self, index: u8) -> Ipv4Addr {
         self.at(0, 11 + index)
+    }
+
+    /// The way of a tenant's workers into the cell: their router's address on the bridge.
+    pub(crate) fn link(self, number: u8) -> Ipv4Addr {
+        self.at(0, FIRST_LINK + number)
     }
 
     /// The cluster's DNS service.

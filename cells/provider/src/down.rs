@@ -99,7 +99,7 @@ fn remove_data(layout: &Layout, instance: &str) -> Result<(), Error> {
     if of_another {
         return Ok(());
     }
-    for dir in [layout.machines(), layout.volumes()] {
+    for dir in [layout.machines(), layout.volumes(), layout.tenants()] {
         remove(&dir, |path| std::fs::remove_dir_all(path))?;
     }
     for file in [layout.kubeconfig(), layout.cell()] {

@@ -205,6 +205,27 @@ pub enum Refusal {
         /// What is needed.
         needed_gib: u64,
     },
+    /// There is no platform to add workers to.
+    #[error("instance {0} is not up here; run `skep up` first")]
+    NotUp(String),
+    /// A tenant's range covers the addresses of its workers.
+    #[error(
+        "the tenant's {what} {range} cover {workers}, where its local workers are; create it with another range"
+    )]
+    TenantRange {
+        /// Pods or services.
+        what: &'static str,
+        /// Their range.
+        range: String,
+        /// The workers' range.
+        workers: String,
+    },
+    /// Every link into the cell is taken.
+    #[error("{0} tenants have workers here, and more cannot be; delete one's with `skep node delete`")]
+    NoLink(u8),
+    /// The workers' network is full.
+    #[error("a tenant can have {0} local workers; delete some with `skep node delete`")]
+    TooManyWorkers(u8),
     /// No usable cgroup controllers.
     #[error("no cgroup controllers {0} under /sys/fs/cgroup; enable them in the kernel, or mount cgroups")]
     NoCgroups(String),

@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::leftovers::{self, Keep, Step};
 use crate::names::Names;
 use crate::spec::{Node, Ranges};
-use crate::state;
+use crate::{state, workers};
 
 /// What there is of an instance.
 #[derive(Clone, Debug, Serialize)]
@@ -70,9 +70,18 @@ pub async fn inspect(instance: &str, home: &Path) -> Result<Inspection, Error> {
     let names = Names::new(instance);
     let cell = state::read::<Cell>(&layout.cell())?.filter(|cell| cell.instance == instance);
     let wanted = cell.as_ref().map(Cell::machines).unwrap_or_default();
+    let (workers, routers) = workers::kept(&layout, &names)?;
+    let kept = [wanted.clone(), workers].concat();
     let others = Registry::open().others(instance)?;
     let observed = leftovers::observe(&hierarchies, &names, &others, &home);
-    let leftovers = leftovers::plan(&observed, Keep::Machines(&wanted), &names);
+    let leftovers = leftovers::plan(
+        &observed,
+        Keep::Machines {
+            machines: &kept,
+            routers: &routers,
+        },
+        &names,
+    );
     let (api, ready) = ask(&layout).await;
     let machines = wanted
         .iter()

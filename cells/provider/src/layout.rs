@@ -43,6 +43,16 @@ impl Layout {
         }
     }
 
+    /// What workers tenants have here.
+    pub(crate) fn tenants(&self) -> PathBuf {
+        self.home.join("tenants")
+    }
+
+    /// What workers one tenant has here.
+    pub(crate) fn tenant(&self, cpid: &str) -> PathBuf {
+        self.tenants().join(format!("{cpid}.json"))
+    }
+
     /// The backing files of local volumes.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.home.join("volumes")

@@ -65,7 +65,12 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep<'a> {
     /// These machines, the living ones as they are, and the network between them.
-    Machines(&'a [String]),
+    Machines {
+        /// All that shall run.
+        machines: &'a [String],
+        /// Namespaces in which nothing runs, and which lead from one network to another.
+        routers: &'a [String],
+    },
     /// Nothing.
     Nothing,
 }
@@ -73,11 +78,14 @@ pub(crate) enum Keep<'a> {
 /// The steps that leave only what must stay, in their order.
 pub(crate) fn plan(observed: &Observed, keep: Keep, names: &Names) -> Vec<Step> {
     let wanted = |machine: &String| match keep {
-        Keep::Machines(all) => all.contains(machine),
+        Keep::Machines { machines, .. } => machines.contains(machine),
         Keep::Nothing => false,
     };
     let runs = |machine: &String| wanted(machine) && observed.alive.contains(machine);
-    let is_switch = |netns: &String| matches!(keep, Keep::Machines(_)) && *netns == names.switch();
+    let is_switch = |netns: &String| match keep {
+        Keep::Machines { routers, .. } => *netns == names.switch() || routers.contains(netns),
+        Keep::Nothing => false,
+    };
     let mut doomed = BTreeSet::new();
     for (machine, pids) in &observed.cgroups {
         if !runs(machine) {
@@ -269,7 +277,17 @@ mod tests {
     fn nothing_there_means_nothing_to_do() {
         let names = Names::new("x");
         assert_eq!(plan(&Observed::default(), Keep::Nothing, &names), []);
-        assert_eq!(plan(&Observed::default(), Keep::Machines(&[]), &names), []);
+        assert_eq!(
+            plan(
+                &Observed::default(),
+                Keep::Machines {
+                    machines: &[],
+                    routers: &[]
+                },
+                &names
+            ),
+            []
+        );
     }
 
     #[test]
@@ -280,7 +298,10 @@ mod tests {
                 mounts: Vec::new(),
                 ..observed()
             },
-            Keep::Machines(&machines),
+            Keep::Machines {
+                machines: &machines,
+                routers: &[],
+            },
             &Names::new("x"),
         );
         assert_eq!(
@@ -297,7 +318,14 @@ mod tests {
     #[test]
     fn up_takes_a_machine_that_is_no_longer_wanted() {
         let machines = ["x-front", "x-a-1"].map(String::from);
-        let steps = plan(&observed(), Keep::Machines(&machines), &Names::new("x"));
+        let steps = plan(
+            &observed(),
+            Keep::Machines {
+                machines: &machines,
+                routers: &[],
+            },
+            &Names::new("x"),
+        );
         assert!(steps.contains(&Step::RemoveNetns("x-b-1".into())));
         assert!(!steps.contains(&Step::RemoveNetns("x-switch".into())));
     }

@@ -20,9 +20,11 @@ mod machine;
 mod names;
 mod node;
 mod spec;
+mod start;
 mod state;
 mod up;
 pub mod volumes;
+pub mod workers;
 
 pub use down::{DownReport, down};
 pub use error::{Error, Refusal};

@@ -30,6 +30,16 @@ impl Names {
         format!("{}-front", self.instance)
     }
 
+    /// The network namespace that routes between a tenant's workers and the front.
+    pub(crate) fn router(&self, cpid: &str) -> String {
+        format!("{}-{cpid}", self.instance)
+    }
+
+    /// The machine of a tenant's worker.
+    pub(crate) fn worker(&self, cpid: &str, index: u8) -> String {
+        format!("{}-{cpid}-{index}", self.instance)
+    }
+
     /// The host's interface towards the instance; the bridge inside has the same name.
     pub(crate) fn bridge(&self) -> String {
         interface(&format!("{}0", self.instance))

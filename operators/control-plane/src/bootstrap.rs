@@ -3,26 +3,27 @@
 //! Single requests with short timeouts and no retry inside the client: a tenant that does not answer costs
 //! one bounded wait and holds nobody else up.
 
-use std::collections::{BTreeMap, HashMap};
+mod objects;
+
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleRef, Subject};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use skep_core::Cpid;
 use skep_runtime::client::{self, ClientUse};
 use skep_runtime::{Applier, ApplyError, Categorised, ClientError, error::chain};
 
+use self::objects::build_objects;
+use crate::CONTROLLER;
 use crate::build::service::{API_PORT, service_host};
-use crate::material::{KUBELET_CLIENT, text};
+use crate::material::text;
 use crate::observe::Observed;
-use crate::secrets::{KUBECONFIG, OPERATOR_KUBECONFIG};
+use crate::secrets::{CERTIFICATE, CLUSTER_CA, KUBECONFIG, KUBELET_CLIENT_CA, OPERATOR_KUBECONFIG};
 use crate::validate::{Program, Tenant};
-use crate::{CONTROLLER, TENANT_ADMINS};
 
 /// The longest that a tenant may keep a reconcile.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -44,6 +45,9 @@ pub enum BootstrapError {
     /// The client could not be built.
     #[error("cannot build a client of the tenant")]
     Client(#[source] ClientError),
+    /// The data could not be built; a bug of this build.
+    #[error("cannot build the tenant's bootstrap data")]
+    Render(#[source] serde_json::Error),
     /// The tenant's API refused or did not answer.
     #[error("the tenant's API does not take its bootstrap data")]
     Write(#[source] ApplyError),
@@ -56,7 +60,7 @@ impl Categorised for BootstrapError {
     fn category(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing",
-            Self::Kubeconfig(_) | Self::Address(_) | Self::Client(_) => "config",
+            Self::Kubeconfig(_) | Self::Address(_) | Self::Client(_) | Self::Render(_) => "config",
             Self::Write(error) => error.category(),
             Self::TimedOut => "timeout",
         }
@@ -119,13 +123,28 @@ pub async fn bootstrap(tenant: &Tenant, observed: &Observed, memory: &Memory, no
 }
 
 async fn write(tenant: &Tenant, observed: &Observed) -> Result<(), BootstrapError> {
+    let authorities =
+        authorities(observed).ok_or(BootstrapError::Missing("the certificate of an authority"))?;
+    let objects = build_objects(tenant, &authorities).map_err(BootstrapError::Render)?;
     let applier = Applier::new(connect(tenant, observed).await?, CONTROLLER);
-    let objects = build_objects();
-    let writes = objects.iter().map(|object| applier.apply(object));
+    let writes = objects
+        .iter()
+        .map(|wanted| applier.apply_with(&wanted.object, &wanted.kind));
     futures::future::try_join_all(writes)
         .await
         .map(drop)
         .map_err(BootstrapError::Write)
+}
+
+/// What a node trusts: the cluster's authority, and the one by which kubelets know their apiserver. kubeadm puts
+/// both into the one file that a kubelet reads.
+fn authorities(observed: &Observed) -> Option<String> {
+    let certificate = |name| text(observed.secrets.get(name)?, CERTIFICATE);
+    Some(format!(
+        "{}{}",
+        certificate(CLUSTER_CA)?,
+        certificate(KUBELET_CLIENT_CA)?
+    ))
 }
 
 /// A client of the tenant as `system:masters`, by the Service's address and the name in the certificate, so
@@ -150,41 +169,4 @@ async fn connect(tenant: &Tenant, observed: &Observed) -> Result<Client, Bootstr
 fn address_of(service: &Service) -> Option<&str> {
     let address = service.spec.as_ref()?.cluster_ip.as_deref()?;
     Some(address).filter(|address| !address.is_empty() && *address != "None")
-}
-
-/// The roles that the platform hands out inside a tenant.
-pub fn build_objects() -> Vec<ClusterRoleBinding> {
-    vec![
-        build_binding("skep:tenant-admins", "cluster-admin", "Group", TENANT_ADMINS),
-        build_binding(
-            "skep:apiserver-kubelet-client",
-            "system:kubelet-api-admin",
-            "User",
-            KUBELET_CLIENT,
-        ),
-    ]
-}
-
-fn build_binding(name: &str, role: &str, kind: &str, subject: &str) -> ClusterRoleBinding {
-    ClusterRoleBinding {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            labels: Some(BTreeMap::from([(
-                skep_core::labels::APP_MANAGED_BY.to_owned(),
-                crate::build::labels::MANAGED_BY.to_owned(),
-            )])),
-            ..ObjectMeta::default()
-        },
-        role_ref: RoleRef {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "ClusterRole".to_owned(),
-            name: role.to_owned(),
-        },
-        subjects: Some(vec![Subject {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: kind.to_owned(),
-            name: subject.to_owned(),
-            namespace: None,
-        }]),
-    }
 }

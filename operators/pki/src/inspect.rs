@@ -71,6 +71,12 @@ pub fn fingerprint(certificate: &CertificatePem) -> Result<String, PkiError> {
     Ok(digest(&certificate.der()?))
 }
 
+/// SHA-256 of the public key (its `SubjectPublicKeyInfo`), in hexadecimal: by this kubeadm pins an authority.
+pub fn public_key_hash(certificate: &CertificatePem) -> Result<String, PkiError> {
+    let der = certificate.der()?;
+    Ok(digest(parse(&der)?.public_key().raw))
+}
+
 /// When two thirds of the certificate's life are over.
 pub fn renewal_time(certificate: &CertificatePem) -> Result<Timestamp, PkiError> {
     Ok(describe(certificate)?.renewal_time())

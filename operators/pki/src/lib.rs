@@ -21,7 +21,7 @@ pub use at_rest::{AtRestKey, EncryptionConfiguration};
 pub use authority::{AUTHORITY_VALIDITY, CertificateAuthority};
 pub use certify::BACKDATING;
 pub use error::PkiError;
-pub use inspect::{Description, describe, fingerprint, renewal_due, renewal_time};
+pub use inspect::{Description, describe, fingerprint, public_key_hash, renewal_due, renewal_time};
 pub use kubeconfig::{Kubeconfig, KubeconfigText};
 pub use leaf::{LEAF_VALIDITY, Leaf, LeafRequest, ReissueReason, San, Usage};
 pub use pem::{CertificatePem, KeyPem, PublicKeyPem, RequestPem, bundle};

@@ -41,6 +41,8 @@ pub enum Command {
     Cluster(client::cluster::ClusterArgs),
     /// Print a kubeconfig with a short-lived certificate; its key is made here and stays here.
     Kubeconfig(client::kubeconfig::KubeconfigArgs),
+    /// Add, list and delete local worker nodes of a cluster.
+    Node(platform::node::NodeArgs),
     /// Create, list and delete projects.
     Project(client::project::ProjectArgs),
     /// Create, list and revoke project tokens.

@@ -50,6 +50,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Doctor => examine(&context).await,
         Command::Cluster(args) => client::cluster::run(args, &context).await,
         Command::Kubeconfig(args) => client::kubeconfig::run(args, &context).await,
+        Command::Node(args) => platform::node::run(args, &context).await,
         Command::Project(args) => client::project::run(args, &context).await,
         Command::Token(args) => client::token::run(args, &context).await,
         Command::Completion { shell } => {

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::names::{Names, netns_path};
 
 /// The interface that a machine has.
-const MACHINE_INTERFACE: &str = "eth0";
+pub(crate) const MACHINE_INTERFACE: &str = "eth0";
 /// The end, in the bridge's namespace, of the host's cable.
 const HOST_PORT: &str = "host";
 
@@ -41,23 +41,18 @@ pub(crate) struct Topology {
 /// Lines for `ip -batch`, in one namespace; the host's where there is none named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    mode: Mode,
-    netns: Option<String>,
-    lines: Vec<String>,
+    pub mode: Mode,
+    pub netns: Option<String>,
+    pub lines: Vec<String>,
 }
 
 impl Topology {
     /// Brings the network to this shape; says whether anything was missing.
     pub(crate) async fn ensure(&self) -> Result<bool, Error> {
         let all = self.namespaces();
-        let missing: Vec<_> = all.iter().filter(|name| !is_netns(name)).cloned().collect();
-        for name in &missing {
-            // A file without a namespace is what a half-made one leaves.
-            let _ = std::fs::remove_file(netns_path(name));
-            Command::new("ip").args(["netns", "add", name]).run().await?;
-        }
+        let missing = add_missing(&all).await?;
         if missing.contains(&self.names.switch()) {
-            self.set_forwarding().await?;
+            forward(&self.names.switch()).await?;
         }
         let host = observe(None).await?;
         let inside = try_join_all(all.iter().map(|name| observe(Some(name)))).await?;
@@ -73,22 +68,6 @@ impl Topology {
     fn namespaces(&self) -> Vec<String> {
         let stations = self.stations.iter().map(|station| station.netns.clone());
         std::iter::once(self.names.switch()).chain(stations).collect()
-    }
-
-    async fn set_forwarding(&self) -> Result<(), Error> {
-        for (path, value) in [
-            ("net/ipv4/ip_forward", "1"),
-            ("net/ipv4/conf/all/send_redirects", "0"),
-            ("net/ipv4/conf/default/send_redirects", "0"),
-        ] {
-            Command::new("nsenter")
-                .arg(format!("--net={}", netns_path(&self.names.switch()).display()))
-                .args(["tee", &format!("/proc/sys/{path}")])
-                .input(value)
-                .run()
-                .await?;
-        }
-        Ok(())
     }
 
     /// What is missing, in the order of making.
@@ -182,9 +161,38 @@ impl Topology {
     }
 }
 
+/// Makes the namespaces that are missing, and names them.
+pub(crate) async fn add_missing(all: &[String]) -> Result<Vec<String>, Error> {
+    let missing: Vec<_> = all.iter().filter(|name| !is_netns(name)).cloned().collect();
+    for name in &missing {
+        // A file without a namespace is what a half-made one leaves.
+        let _ = std::fs::remove_file(netns_path(name));
+        Command::new("ip").args(["netns", "add", name]).run().await?;
+    }
+    Ok(missing)
+}
+
+/// Lets a namespace route between its interfaces.
+pub(crate) async fn forward(netns: &str) -> Result<(), Error> {
+    for (path, value) in [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv4/conf/all/send_redirects", "0"),
+        ("net/ipv4/conf/default/send_redirects", "0"),
+    ] {
+        Command::new("nsenter")
+            .arg(format!("--net={}", netns_path(netns).display()))
+            .args(["tee", &format!("/proc/sys/{path}")])
+            .input(value)
+            .run()
+            .await?;
+    }
+    Ok(())
+}
+
 /// Whether every line must succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
+    /// All must.
     Exact,
     /// What these lines delete may go by itself in this moment.
     Vanishing,
@@ -192,20 +200,20 @@ enum Mode {
 
 impl Namespace {
     /// A port whose other end is gone, or going with a namespace that was deleted.
-    fn unwant(&self, port: &str, lines: &mut Vec<String>) {
+    pub(crate) fn unwant(&self, port: &str, lines: &mut Vec<String>) {
         if self.interfaces.contains(port) {
             lines.push(format!("link delete {port}"));
         }
     }
 
     /// A new port is in no bridge, whatever its predecessor of the same name was in.
-    fn want_port(&self, port: &str, is_new: bool, bridge: &str, lines: &mut Vec<String>) {
+    pub(crate) fn want_port(&self, port: &str, is_new: bool, bridge: &str, lines: &mut Vec<String>) {
         if is_new || !self.enslaved.contains(port) || !self.up.contains_key(port) {
             lines.push(format!("link set {port} master {bridge} up"));
         }
     }
 
-    fn want_up(&self, interface: &str, address: Option<Ipv4Addr>, lines: &mut Vec<String>) {
+    pub(crate) fn want_up(&self, interface: &str, address: Option<Ipv4Addr>, lines: &mut Vec<String>) {
         if let Some(address) = address {
             let has = self
                 .up
@@ -220,13 +228,13 @@ impl Namespace {
         }
     }
 
-    fn want_pod_route(&self, station: &Station, lines: &mut Vec<String>) {
+    pub(crate) fn want_pod_route(&self, station: &Station, lines: &mut Vec<String>) {
         if let Some(pods) = station.pods {
             self.want_route(&pods.to_string(), station.address, lines);
         }
     }
 
-    fn want_route(&self, to: &str, via: Ipv4Addr, lines: &mut Vec<String>) {
+    pub(crate) fn want_route(&self, to: &str, via: Ipv4Addr, lines: &mut Vec<String>) {
         if !self.routes.contains(&(to.to_owned(), via.to_string())) {
             lines.push(format!("route replace {to} via {via}"));
         }
@@ -234,7 +242,7 @@ impl Namespace {
 }
 
 impl Batch {
-    async fn run(&self) -> Result<(), Error> {
+    pub(crate) async fn run(&self) -> Result<(), Error> {
         let mut command = Command::new("ip");
         if let Some(netns) = &self.netns {
             command = command.args(["-n", netns]);

@@ -48,8 +48,19 @@ impl ImageStore<'_> {
     }
 }
 
+/// Imports the images that a machine lacks; says whether there were any.
+pub(crate) async fn import_missing(store: &ImageStore<'_>, images: &[&ImageArchive]) -> Result<bool, Error> {
+    let present = store.present().await?;
+    let mut has_imported = false;
+    for image in images.iter().filter(|image| !is_present(image, &present)) {
+        store.import(image).await?;
+        has_imported = true;
+    }
+    Ok(has_imported)
+}
+
 /// Whether every name of an image stands for it.
-pub(crate) fn is_present(image: &ImageArchive, present: &BTreeMap<String, String>) -> bool {
+fn is_present(image: &ImageArchive, present: &BTreeMap<String, String>) -> bool {
     image
         .references
         .iter()

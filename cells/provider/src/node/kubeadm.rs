@@ -143,8 +143,19 @@ struct JoinControlPlane {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Discovery<'a> {
-    file: DiscoveryFile<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bootstrap_token: Option<DiscoveryToken<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<DiscoveryFile<'a>>,
     tls_bootstrap_token: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DiscoveryToken<'a> {
+    api_server_endpoint: &'a str,
+    ca_cert_hashes: [&'a str; 1],
+    token: &'a str,
 }
 
 #[derive(Serialize)]
@@ -189,7 +200,7 @@ pub(crate) fn build_init(
         local_api_endpoint: Endpoint {
             advertise_address: node.address,
         },
-        node_registration: build_registration(node),
+        node_registration: build_registration(&node.name, node.address),
         patches: Patches { directory: patches },
     };
     let documents = [
@@ -197,7 +208,7 @@ pub(crate) fn build_init(
         yaml("kubeadm's ClusterConfiguration", &build_cluster(cluster))?,
         yaml(
             "the kubelet's configuration",
-            &kubelet::build_configuration(cluster.dns, cluster.capacity, cluster.nodes),
+            &kubelet::build_configuration(cluster.dns.into(), cluster.capacity, cluster.nodes),
         )?,
         yaml(
             "kube-proxy's configuration",
@@ -250,16 +261,16 @@ fn build_cluster<'a>(cluster: &Cluster<'a>) -> ClusterConfiguration<'a> {
     }
 }
 
-fn build_registration(node: &Node) -> NodeRegistration<'_> {
+fn build_registration(name: &str, address: Ipv4Addr) -> NodeRegistration<'_> {
     NodeRegistration {
-        name: &node.name,
+        name,
         cri_socket: format!("unix://{RUNTIME_SOCKET}"),
         // They look at the host, which is not what the node is.
         ignore_preflight_errors: ["all"],
         image_pull_policy: "Never",
         kubelet_extra_args: [Arg {
             name: "node-ip",
-            value: node.address.to_string(),
+            value: address.to_string(),
         }],
         taints: [],
     }
@@ -282,13 +293,51 @@ pub(crate) fn build_join(
             },
         }),
         discovery: Discovery {
-            file: DiscoveryFile {
+            bootstrap_token: None,
+            file: Some(DiscoveryFile {
                 kube_config_path: discovery,
-            },
+            }),
             tls_bootstrap_token: token,
         },
-        node_registration: build_registration(node),
+        node_registration: build_registration(&node.name, node.address),
         patches: is_control_plane.then_some(Patches { directory: patches }),
+    };
+    yaml("kubeadm's JoinConfiguration", &join)
+}
+
+/// How a tenant's worker joins.
+pub(crate) struct WorkerJoin<'a> {
+    /// The name of its node.
+    pub name: &'a str,
+    pub address: Ipv4Addr,
+    /// Host and port of the tenant's API, as nodes reach it.
+    pub endpoint: String,
+    pub token: &'a str,
+    /// `sha256:` and the hash of the authority's public key.
+    pub authority_hash: &'a str,
+    /// Where the kubelet's patch is.
+    pub patches: &'a Path,
+}
+
+/// Renders what `kubeadm join` reads on a tenant's worker: a token and a hash, as any machine anywhere would use.
+pub(crate) fn build_worker_join(wish: &WorkerJoin<'_>) -> Result<String, Error> {
+    let join = JoinConfiguration {
+        api_version: API,
+        kind: "JoinConfiguration",
+        control_plane: None,
+        discovery: Discovery {
+            bootstrap_token: Some(DiscoveryToken {
+                api_server_endpoint: &wish.endpoint,
+                ca_cert_hashes: [wish.authority_hash],
+                token: wish.token,
+            }),
+            file: None,
+            tls_bootstrap_token: wish.token,
+        },
+        node_registration: build_registration(wish.name, wish.address),
+        patches: Some(Patches {
+            directory: wish.patches,
+        }),
     };
     yaml("kubeadm's JoinConfiguration", &join)
 }

@@ -1,12 +1,13 @@
 //! The kubelet's configuration, the same for all nodes of a cell, and its command line on one node.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::RUNTIME_SOCKET;
+use super::{RUNTIME_SOCKET, yaml};
+use crate::error::Error;
 use crate::spec::Node;
 
 /// Inside every machine: its own resolver file, so that the host's never reaches a pod.
@@ -23,7 +24,7 @@ pub(crate) struct KubeletConfiguration {
     cgroup_driver: &'static str,
     cluster_domain: &'static str,
     #[serde(rename = "clusterDNS")]
-    cluster_dns: [Ipv4Addr; 1],
+    cluster_dns: [IpAddr; 1],
     container_log_max_size: &'static str,
     container_runtime_endpoint: String,
     eviction_hard: BTreeMap<&'static str, &'static str>,
@@ -77,7 +78,7 @@ impl Capacity {
 }
 
 /// Builds the configuration of all kubelets of a cell.
-pub(crate) fn build_configuration(dns: Ipv4Addr, capacity: Capacity, nodes: usize) -> KubeletConfiguration {
+pub(crate) fn build_configuration(dns: IpAddr, capacity: Capacity, nodes: usize) -> KubeletConfiguration {
     KubeletConfiguration {
         api_version: "kubelet.config.k8s.io/v1beta1",
         kind: "KubeletConfiguration",
@@ -106,6 +107,34 @@ pub(crate) fn build_configuration(dns: Ipv4Addr, capacity: Capacity, nodes: usiz
         system_reserved: capacity.reserved_of(nodes as u64),
         volume_plugin_dir: PLUGIN_DIR,
     }
+}
+
+/// What a worker's machine changes of the configuration that its tenant gives to all kubelets, as kubeadm's patch.
+pub(crate) fn build_patch(dns: IpAddr, capacity: Capacity, machines: usize) -> Result<String, Error> {
+    yaml(
+        "the kubelet's patch",
+        &build_configuration(dns, capacity, machines),
+    )
+}
+
+/// The kubelet's command on a tenant's worker.
+pub(crate) fn build_worker_command(
+    bin: &Path,
+    name: &str,
+    address: Ipv4Addr,
+    zone: &str,
+    cgroup: &str,
+) -> Vec<String> {
+    vec![
+        bin.join("kubelet").display().to_string(),
+        "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf".into(),
+        "--kubeconfig=/etc/kubernetes/kubelet.conf".into(),
+        "--config=/var/lib/kubelet/config.yaml".into(),
+        format!("--hostname-override={name}"),
+        format!("--node-ip={address}"),
+        format!("--node-labels=topology.kubernetes.io/zone={zone}"),
+        format!("--cgroup-root={cgroup}"),
+    ]
 }
 
 /// The kubelet's command on one node.

@@ -27,6 +27,15 @@ const NODE_SYSCTLS: [(&str, &str); 3] = [
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
 
+/// The settings of every node machine.
+pub(crate) fn node_sysctls() -> Vec<Sysctl> {
+    let sysctl = |(path, value): &(&str, &str)| Sysctl {
+        path: (*path).into(),
+        value: (*value).into(),
+    };
+    NODE_SYSCTLS.iter().map(sysctl).collect()
+}
+
 /// What machines are made of.
 pub(crate) struct Workshop<'a> {
     pub cell: &'a Cell,
@@ -187,13 +196,7 @@ impl Workshop<'_> {
                 bind(paths.hosts(), "/etc/hosts"),
                 bind(paths.resolv_conf(), "/etc/resolv.conf"),
             ],
-            sysctls: NODE_SYSCTLS
-                .iter()
-                .map(|(path, value)| Sysctl {
-                    path: (*path).into(),
-                    value: (*value).into(),
-                })
-                .collect(),
+            sysctls: node_sysctls(),
             volumes: (0..self.cell.volumes_per_node).map(mounted).collect(),
             services: vec![
                 Service {

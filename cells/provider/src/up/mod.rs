@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::leftovers::{self, Keep};
 use crate::names::Names;
 use crate::spec::{LocalCell, LocalSpec, Node};
-use crate::state;
+use crate::{state, workers};
 
 /// Makes this machine a running local cell, changing nothing that is right.
 pub async fn up(
@@ -38,6 +38,7 @@ pub async fn up(
     let cell = claim(spec, &registry, &layout, stands.as_ref()).await?;
     let run = Run {
         spec,
+        names: cell.names(),
         cell: &cell,
         layout: &layout,
         hierarchies: &hierarchies,
@@ -81,6 +82,7 @@ async fn claim(
 /// One run of `up`.
 struct Run<'a> {
     spec: &'a LocalSpec,
+    names: Names,
     cell: &'a Cell,
     layout: &'a Layout,
     hierarchies: &'a Hierarchies,
@@ -137,6 +139,8 @@ impl Run<'_> {
         self.step("nodes", "nodes join and become ready", 25, self.nodes())
             .await?;
         self.step("services", "names and volumes of the cluster", 1, self.services())
+            .await?;
+        self.step("workers", "networks and machines of tenants", 1, self.workers())
             .await
             .map(drop)
     }
@@ -163,12 +167,34 @@ impl Run<'_> {
         let names = self.cell.names();
         let others = registry.others(&self.cell.instance)?;
         let observed = leftovers::observe(self.hierarchies, &names, &others, self.layout.home());
-        let steps = leftovers::plan(&observed, Keep::Machines(&self.cell.machines()), &names);
+        let (workers, routers) = workers::kept(self.layout, &names)?;
+        let machines = [self.cell.machines(), workers].concat();
+        let keep = Keep::Machines {
+            machines: &machines,
+            routers: &routers,
+        };
+        let steps = leftovers::plan(&observed, keep, &names);
         leftovers::take(&steps, self.hierarchies, &names).await?;
         Ok(if steps.is_empty() {
             Outcome::Nothing
         } else {
             Outcome::Done
+        })
+    }
+
+    async fn workers(&self) -> Result<Outcome, Error> {
+        let supervisor = &self.spec.supervisor;
+        let restored = workers::restore(
+            self.cell,
+            self.layout,
+            self.hierarchies,
+            self.artifacts,
+            supervisor,
+        );
+        Ok(if restored.await? {
+            Outcome::Done
+        } else {
+            Outcome::Nothing
         })
     }
 

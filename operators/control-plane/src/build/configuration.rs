@@ -21,6 +21,7 @@ pub const ADMISSION: &str = "admission.yaml";
 /// The annotation that replaces pods when a file changes that the apiserver reads only once.
 pub const CHECKSUM: &str = "skep.dev/configuration-checksum";
 
+/// Beside health, what `kubeadm join` reads before it trusts anybody.
 const AUTHENTICATION_TEXT: &str = "\
 apiVersion: apiserver.config.k8s.io/v1
 kind: AuthenticationConfiguration
@@ -30,6 +31,7 @@ anonymous:
   - path: /livez
   - path: /readyz
   - path: /healthz
+  - path: /api/v1/namespaces/kube-public/configmaps/cluster-info
 ";
 
 const ADMISSION_TEXT: &str = "\

@@ -195,7 +195,12 @@ pub async fn run(args: ClusterArgs, context: &Context) -> Result<(), Failure> {
             wait: is_waiting,
         } => {
             let path = format!("{clusters}/{name}");
+            let standing: Cluster = api.get(&path).await?;
             api.delete(&path).await?;
+            if let Some(cpid) = &standing.state.cpid {
+                // Its nodes are nobody's now.
+                crate::platform::node::remove_all(cpid, context).await?;
+            }
             if is_waiting {
                 wait(&api, &path, &name, Goal::Gone, global.timeout).await?;
                 eprintln!("cluster {name} is gone");

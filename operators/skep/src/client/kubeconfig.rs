@@ -38,6 +38,15 @@ pub async fn run(args: KubeconfigArgs, context: &Context) -> Result<(), Failure>
 
 /// A kubeconfig of a cluster as YAML, its key made here.
 pub async fn fetch(name: &str, ttl: &str, context: &Context) -> Result<String, Failure> {
+    Ok(fetch_with_authority(name, ttl, context).await?.0)
+}
+
+/// As [`fetch`], with the cluster's authority beside it.
+pub async fn fetch_with_authority(
+    name: &str,
+    ttl: &str,
+    context: &Context,
+) -> Result<(String, CertificatePem), Failure> {
     let (key, request) = new_request("skep", &[]).map_err(Failure::from_error)?;
     let wish = NewKubeconfig {
         csr: request.as_str().to_owned(),
@@ -53,5 +62,5 @@ pub async fn fetch(name: &str, ttl: &str, context: &Context) -> Result<String, F
         .leaf(&leaf)
         .build()
         .map_err(Failure::from_error)?;
-    Ok(kubeconfig.expose().to_owned())
+    Ok((kubeconfig.expose().to_owned(), authority))
 }

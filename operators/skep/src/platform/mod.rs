@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod down;
 pub mod home;
 mod install;
+pub mod node;
 mod packages;
 mod progress;
 pub mod status;

@@ -50,7 +50,8 @@ fn api_server_authentication_and_authorization() {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- path: "))
         .collect();
-    assert_eq!(paths, ["/livez", "/readyz", "/healthz"]);
+    let join = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+    assert_eq!(paths, ["/livez", "/readyz", "/healthz", join]);
     // 1.2.2 no static tokens.
     assert!(!flags.contains_key("token-auth-file"));
     // 1.2.4 TLS towards kubelets.

@@ -1,0 +1,144 @@
+//! Workers of a tenant: they join from a network of the tenant's own through the gateway, run pods, and go again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
+
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
+use serde_json::Value;
+use skep_e2e::platform::{eventually, run};
+use skep_e2e::{Platform, Tenant};
+use tokio::process::Command;
+
+async fn nodes(platform: &Platform) -> Vec<Value> {
+    let list = platform
+        .skep(&["node", "list", "demo", "-o", "json"])
+        .await
+        .unwrap();
+    list.json().unwrap().as_array().unwrap().clone()
+}
+
+async fn field(platform: &Platform, object: &[&str], path: &str) -> String {
+    let output = format!("jsonpath={{{path}}}");
+    let arguments = [&["get"], object, &["-o", &output]].concat();
+    platform.kubectl(&arguments).await.unwrap().success().unwrap()
+}
+
+/// How `curl` ends that connects to a port of the front from a worker's network.
+async fn reach(netns: &str, front: &str, port: u16) -> i32 {
+    let url = format!("https://{front}:{port}/");
+    let mut command = Command::new("nsenter");
+    command.args([
+        &format!("--net=/run/netns/{netns}"),
+        "curl",
+        "-ks",
+        "-o",
+        "/dev/null",
+        "--connect-timeout",
+        "3",
+        &url,
+    ]);
+    run(&mut command, None).await.unwrap().status
+}
+
+async fn pods_run(platform: &Platform) {
+    let tenant = Tenant::of(platform, "demo").await.unwrap();
+    let create = [
+        "create",
+        "deployment",
+        "runs",
+        "--image=localhost/pause:3.10.2",
+        "--replicas=2",
+    ];
+    tenant.kubectl(&create).await.unwrap().success().unwrap();
+    let wait = [
+        "wait",
+        "--for=condition=Available",
+        "deployment/runs",
+        "--timeout=60s",
+    ];
+    tenant.kubectl(&wait).await.unwrap().success().unwrap();
+    tenant
+        .kubectl(&["delete", "deployment", "runs"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+}
+
+/// A machine of a tenant reaches the gateway and nothing else of the cell.
+async fn the_cell_is_closed(platform: &Platform, cpid: &str) {
+    let netns = format!("{}-{cpid}-1", std::env::var("SKEP_INSTANCE").unwrap());
+    let front = field(platform, &["cell", "local"], ".spec.gateway.address").await;
+    let front = front.split(':').next().unwrap();
+    // 7: no connection; 35: a connection that the gateway ends, because it names no tenant.
+    assert_eq!(
+        reach(&netns, front, 6443).await,
+        7,
+        "the cell's own API is reached from a tenant's network"
+    );
+    assert_eq!(reach(&netns, front, 443).await, 35);
+}
+
+/// Long, because two machines start, join and end.
+#[tokio::test]
+async fn workers_join_run_pods_and_go() {
+    let platform = Platform::connect().unwrap();
+    platform
+        .skep(&["node", "add", "demo", "--count", "2"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+    let joined = nodes(&platform).await;
+    assert_eq!(joined.len(), 2, "{joined:#?}");
+    assert!(
+        joined
+            .iter()
+            .all(|node| node["ready"] == true && node["version"] == "v1.36.3"),
+        "{joined:#?}"
+    );
+    let zones: BTreeSet<_> = joined.iter().map(|node| node["zone"].as_str().unwrap()).collect();
+    assert_eq!(zones.len(), 2, "{joined:#?}");
+
+    let cpid = field(
+        &platform,
+        &["-n", "project-default", "tenantcluster", "demo"],
+        ".status.cpid",
+    )
+    .await;
+    pods_run(&platform).await;
+    the_cell_is_closed(&platform, &cpid).await;
+
+    let missing = platform
+        .skep(&["node", "delete", "demo", "nobody"])
+        .await
+        .unwrap();
+    assert_eq!(missing.status, 3, "{}", missing.stderr);
+    assert!(missing.stderr.contains("nobody"), "{}", missing.stderr);
+    let names: Vec<&str> = joined.iter().map(|node| node["name"].as_str().unwrap()).collect();
+    platform
+        .skep(&["node", "delete", "demo", names[0], names[1]])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+    assert!(nodes(&platform).await.is_empty());
+    eventually("no network of the workers is left", || async {
+        let all = std::fs::read_dir("/run/netns")?
+            .flatten()
+            .map(|entry| entry.file_name());
+        let left: Vec<_> = all
+            .filter(|name| name.to_string_lossy().contains(&cpid))
+            .collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
