@@ -76,27 +76,6 @@ fn kill_everything(platform: &Platform) {
     }
 }
 
-/// What a run that was killed at a bad moment leaves: a namespace, the file of one, a mount, a cgroup.
-fn leave_things_behind(platform: &Platform) {
-    let instance = std::env::var("SKEP_INSTANCE").unwrap();
-    let run = |program: &str, arguments: &[&str]| {
-        let status = Command::new(program).args(arguments).status().unwrap();
-        assert!(status.success(), "{program} {arguments:?}");
-    };
-    run("ip", &["netns", "add", &format!("{instance}-a-1")]);
-    std::fs::write(format!("/run/netns/{instance}-b-1"), "").unwrap();
-    let stray = platform.home.join("machines/stray");
-    std::fs::create_dir_all(&stray).unwrap();
-    run("mount", &["-t", "tmpfs", "none", stray.to_str().unwrap()]);
-    let cpu = std::path::Path::new("/sys/fs/cgroup/cpu");
-    let root = if cpu.exists() {
-        cpu
-    } else {
-        std::path::Path::new("/sys/fs/cgroup")
-    };
-    std::fs::create_dir_all(root.join(format!("skep/{instance}/{instance}-c-1/kubepods"))).unwrap();
-}
-
 /// An object of demo's that must outlive everything but the last `down`.
 async fn keep_something(platform: &Platform) {
     let tenant = Tenant::of(platform, "demo").await.unwrap();
@@ -139,7 +118,6 @@ async fn it_repeats_keeps_is_repaired_and_goes() {
         .success()
         .unwrap();
     nothing_is_left("down --keep");
-    leave_things_behind(&platform);
     platform.skep(&["up"]).await.unwrap().success().unwrap();
     let platform = Platform::connect().unwrap();
     eventually("demo answers with what it held", || demo_answers(&platform))
