@@ -1,8 +1,8 @@
 //! The local provider: turns one Linux machine into a cell of real nodes.
 //!
 //! Each node is a process tree in its own namespaces, made a member of a Kubernetes cluster with
-//! kubeadm; a front proxy gives the cell one address. This crate knows nothing of tenants, and must
-//! leave the host as it found it.
+//! kubeadm; a front proxy gives the cell one address. Of tenants it knows the networks and machines of
+//! their local workers, and nothing of their objects. It must leave the host as it found it.
 
 mod address;
 mod cell;
