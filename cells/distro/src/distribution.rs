@@ -95,12 +95,12 @@ pub(crate) struct ImageRecipe {
     /// Binaries of the distribution, each with its path in the image.
     #[serde(default)]
     pub files: BTreeMap<String, PathBuf>,
-    /// Symbolic links beside a binary.
+    /// Symbolic links beside a binary or a host program, by its name.
     #[serde(default)]
     pub links: BTreeMap<String, Vec<String>>,
-    /// Programs of this machine that are copied in with their libraries.
+    /// Programs of this machine that are copied in with their libraries, each with its Debian package.
     #[serde(default)]
-    pub host_programs: Vec<PathBuf>,
+    pub host_programs: BTreeMap<PathBuf, String>,
     /// Where the operators' binary goes; the image is left out when there is none.
     #[serde(default)]
     pub operator: Option<PathBuf>,
@@ -180,7 +180,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::modules;
+    use crate::{SYSTEM_PACKAGES, modules};
 
     /// The version that a go.mod requires of a module, and the text around it.
     fn required(module: &str, pin: &str) -> Option<String> {
@@ -245,6 +245,30 @@ mod tests {
                 assert!(
                     made.contains(name.as_str()),
                     "nothing makes {name} with Kubernetes {version}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_link_is_to_a_file_of_its_image() {
+        for image in Distribution::embedded().unwrap().images {
+            for target in image.links.keys() {
+                let mut host = image.host_programs.keys();
+                let there = image.files.contains_key(target) || host.any(|path| path.ends_with(target));
+                assert!(there, "image {} has no {target}", image.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_host_program_is_from_a_package_that_is_installed() {
+        for image in Distribution::embedded().unwrap().images {
+            for (program, package) in &image.host_programs {
+                assert!(
+                    SYSTEM_PACKAGES.contains(&package.as_str()),
+                    "nobody installs {package}, which has {}",
+                    program.display()
                 );
             }
         }

@@ -10,8 +10,9 @@ use crate::distribution::{Cgo, Component, Source};
 use crate::{Error, process};
 
 /// The Debian packages whose files this crate calls or packs: a C compiler with its static library for runc,
-/// nft for kube-proxy, pip for Envoy's wheel.
+/// nft for kube-proxy, pip for Envoy's wheel, and a shell in one file for the image `busybox`.
 pub const SYSTEM_PACKAGES: &[&str] = &[
+    "busybox-static",
     "gcc",
     "libc6-dev",
     "libseccomp-dev",

@@ -61,12 +61,12 @@ impl Plan {
             let binary = binaries.get(name).ok_or_else(|| missing(&recipe.name, name))?;
             add_program(&mut tree, path, binary.clone())?;
         }
-        for path in &recipe.host_programs {
+        for (path, package) in &recipe.host_programs {
             if !path.exists() {
                 return Err(Error::ToolMissing {
                     program: path.display().to_string(),
-                    purpose: "run inside the image of kube-proxy",
-                    advice: "apt-get install nftables".to_owned(),
+                    purpose: "run inside a container image",
+                    advice: format!("apt-get install {package}"),
                 });
             }
             add_program(&mut tree, path, hashed(path)?)?;
@@ -77,10 +77,7 @@ impl Plan {
             (None, _) => {}
         }
         for (name, links) in &recipe.links {
-            let path = recipe
-                .files
-                .get(name)
-                .ok_or_else(|| missing(&recipe.name, name))?;
+            let path = program(recipe, name).ok_or_else(|| missing(&recipe.name, name))?;
             for link in links {
                 tree.insert(path.with_file_name(link), Content::Link(PathBuf::from(name)));
             }
@@ -162,6 +159,13 @@ impl Plan {
     }
 }
 
+/// The path of a binary or a host program in an image.
+fn program<'a>(recipe: &'a ImageRecipe, name: &str) -> Option<&'a PathBuf> {
+    let mut host = recipe.host_programs.keys();
+    let found = recipe.files.get(name);
+    found.or_else(|| host.find(|path| path.file_name().is_some_and(|last| last == name)))
+}
+
 fn fill(text: &str, versions: &BTreeMap<String, String>) -> String {
     let replace =
         |text: String, (name, version): (&String, &String)| text.replace(&format!("{{{name}}}"), version);
@@ -170,7 +174,7 @@ fn fill(text: &str, versions: &BTreeMap<String, String>) -> String {
 
 fn missing(image: &str, name: &str) -> Error {
     Error::Recipe {
-        what: format!("image {image} wants {name}, which no component makes"),
+        what: format!("image {image} wants {name}, which nothing brings"),
     }
 }
 

@@ -29,7 +29,7 @@ impl Fixture {
             ],
             files: BTreeMap::from([("program".to_owned(), PathBuf::from("/usr/local/bin/program"))]),
             links: BTreeMap::from([("program".to_owned(), vec!["other".to_owned()])]),
-            host_programs: Vec::new(),
+            host_programs: BTreeMap::new(),
             operator: None,
             entrypoint: vec!["/usr/local/bin/program".to_owned()],
         };
@@ -41,10 +41,14 @@ impl Fixture {
         }
     }
 
-    fn plan(&self, content: &str) -> Plan {
+    fn binaries(&self, content: &str) -> Binaries {
         let path = self.directory.path().join("program");
         std::fs::write(&path, content).unwrap();
-        let binaries = Binaries::from([("program".to_owned(), hashed(&path).unwrap())]);
+        Binaries::from([("program".to_owned(), hashed(&path).unwrap())])
+    }
+
+    fn plan(&self, content: &str) -> Plan {
+        let binaries = self.binaries(content);
         let versions = BTreeMap::from([("thing".to_owned(), "1.2.3".to_owned())]);
         Plan::new(&self.recipe, &binaries, None, &versions)
             .unwrap()
@@ -162,6 +166,32 @@ async fn a_packed_image_is_found_again() {
     let archive = fixture.pack("content");
     assert_eq!(fixture.plan("content").find(&fixture.cache), Some(archive));
     assert_eq!(fixture.plan("other").find(&fixture.cache), None);
+}
+
+#[tokio::test]
+async fn a_host_program_has_links_too_and_a_missing_one_says_its_package() {
+    let mut fixture = Fixture::new().await;
+    let shell = PathBuf::from("/bin/sh");
+    fixture.recipe.host_programs = BTreeMap::from([(shell, "dash".to_owned())]);
+    let links = BTreeMap::from([("sh".to_owned(), vec!["ash".to_owned()])]);
+    fixture.recipe.links.extend(links);
+    let plan = fixture.plan("content");
+    let paths: Vec<_> = plan.tree.paths().collect();
+    for path in ["/bin/sh", "/bin/ash", "/usr/local/bin/other"] {
+        assert!(paths.contains(&Path::new(path)), "{path} is not in {paths:?}");
+    }
+    fixture.recipe.host_programs =
+        BTreeMap::from([(PathBuf::from("/nowhere/tool"), "tool-package".to_owned())]);
+    let missing = Plan::new(
+        &fixture.recipe,
+        &fixture.binaries("content"),
+        None,
+        &BTreeMap::new(),
+    );
+    let Err(error) = missing else {
+        unreachable!("it was found")
+    };
+    assert!(error.to_string().contains("tool-package"), "{error}");
 }
 
 #[tokio::test]
