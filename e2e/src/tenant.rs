@@ -1,11 +1,12 @@
 //! One tenant cluster of a test's own, and what its user can do with it.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use tokio::process::Command;
 
-use crate::platform::{Output, Platform, run};
+use crate::platform::{Output, Platform, eventually, run};
 
 /// A tenant cluster and the kubeconfig that its user was given.
 #[derive(Debug)]
@@ -60,9 +61,67 @@ impl Tenant {
         .await
     }
 
+    /// A `kubectl` of the tenant's user that is not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
+        command
+    }
+
     /// The kubeconfig's text.
     pub fn kubeconfig(&self) -> Result<String> {
         Ok(std::fs::read_to_string(&self.kubeconfig)?)
+    }
+}
+
+/// A namespace of a tenant's for one test, deleted with the value.
+#[derive(Debug)]
+pub struct Namespace<'a> {
+    /// Its name.
+    pub name: String,
+    tenant: &'a Tenant,
+}
+
+impl<'a> Namespace<'a> {
+    /// Makes a namespace whose name begins with `prefix`, and waits until pods can be made in it.
+    pub async fn create(tenant: &'a Tenant, prefix: &str) -> Result<Self> {
+        let name = format!("{prefix}-{:08x}", rand::random::<u32>());
+        tenant.kubectl(&["create", "namespace", &name]).await?.success()?;
+        let space = Self { name, tenant };
+        eventually("the default service account is there", || async {
+            let found = space.kubectl(&["get", "serviceaccount", "default"]).await?;
+            found.success()
+        })
+        .await?;
+        Ok(space)
+    }
+
+    /// Runs `kubectl` as the tenant's user in this namespace.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
+        run(&mut self.command(arguments), None).await
+    }
+
+    /// A `kubectl` in this namespace that is not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.tenant.command(&["--namespace", &self.name]);
+        command.args(arguments);
+        command
+    }
+
+    /// Applies a manifest in this namespace.
+    pub async fn apply(&self, manifest: &str) -> Result<String> {
+        let mut command = self.command(&["apply", "--server-side", "-f", "-"]);
+        run(&mut command, Some(manifest)).await?.success()
+    }
+}
+
+impl Drop for Namespace<'_> {
+    fn drop(&mut self) {
+        // Not waited for: other tests go on meanwhile.
+        let mut command = std::process::Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.tenant.kubeconfig);
+        let deleting = command.args(["delete", "namespace", &self.name, "--wait=false"]);
+        drop(deleting.stdout(Stdio::null()).status());
     }
 }
 

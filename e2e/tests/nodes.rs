@@ -72,8 +72,8 @@ async fn pods_run(platform: &Platform) {
 }
 
 /// A machine of a tenant reaches the gateway and nothing else of the cell.
-async fn the_cell_is_closed(platform: &Platform, cpid: &str) {
-    let netns = format!("{}-{cpid}-1", std::env::var("SKEP_INSTANCE").unwrap());
+async fn the_cell_is_closed(platform: &Platform, cpid: &str, machine: &str) {
+    let netns = format!("{}-{cpid}-{machine}", std::env::var("SKEP_INSTANCE").unwrap());
     let front = field(platform, &["cell", "local"], ".spec.gateway.address").await;
     let front = front.split(':').next().unwrap();
     // 7: no connection; 35: a connection that the gateway ends, because it names no tenant.
@@ -89,18 +89,21 @@ async fn the_cell_is_closed(platform: &Platform, cpid: &str) {
 #[tokio::test]
 async fn workers_join_run_pods_and_go() {
     let platform = Platform::connect().unwrap();
-    platform
-        .skep(&["node", "add", "demo", "--count", "2"])
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
-    let joined = nodes(&platform).await;
-    assert_eq!(joined.len(), 2, "{joined:#?}");
+    let add = ["node", "add", "demo", "--count", "2", "-o", "json"];
+    let added = platform.skep(&add).await.unwrap().json().unwrap();
+    let added = added.as_array().unwrap();
+    assert_eq!(added.len(), 2, "{added:#?}");
+    let names: Vec<&str> = added.iter().map(|node| node["name"].as_str().unwrap()).collect();
+    let joined: Vec<Value> = nodes(&platform).await;
+    let joined: Vec<&Value> = joined
+        .iter()
+        .filter(|node| names.contains(&node["name"].as_str().unwrap()))
+        .collect();
     assert!(
-        joined
-            .iter()
-            .all(|node| node["ready"] == true && node["version"] == "v1.36.3"),
+        joined.len() == 2
+            && joined
+                .iter()
+                .all(|node| node["ready"] == true && node["version"] == "v1.36.3"),
         "{joined:#?}"
     );
     let zones: BTreeSet<_> = joined.iter().map(|node| node["zone"].as_str().unwrap()).collect();
@@ -113,7 +116,7 @@ async fn workers_join_run_pods_and_go() {
     )
     .await;
     pods_run(&platform).await;
-    the_cell_is_closed(&platform, &cpid).await;
+    the_cell_is_closed(&platform, &cpid, machine_of(names[0])).await;
 
     let missing = platform
         .skep(&["node", "delete", "demo", "nobody"])
@@ -121,24 +124,33 @@ async fn workers_join_run_pods_and_go() {
         .unwrap();
     assert_eq!(missing.status, 3, "{}", missing.stderr);
     assert!(missing.stderr.contains("nobody"), "{}", missing.stderr);
-    let names: Vec<&str> = joined.iter().map(|node| node["name"].as_str().unwrap()).collect();
     platform
         .skep(&["node", "delete", "demo", names[0], names[1]])
         .await
         .unwrap()
         .success()
         .unwrap();
-    assert!(nodes(&platform).await.is_empty());
-    eventually("no network of the workers is left", || async {
+    let left = nodes(&platform).await;
+    assert!(left.iter().all(|node| !names.contains(&node["name"].as_str().unwrap())));
+    eventually("no network of the two workers is left", || async {
         let all = std::fs::read_dir("/run/netns")?
             .flatten()
-            .map(|entry| entry.file_name());
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
         let left: Vec<_> = all
-            .filter(|name| name.to_string_lossy().contains(&cpid))
+            .filter(|netns| {
+                names
+                    .iter()
+                    .any(|name| netns.ends_with(&format!("-{cpid}-{}", machine_of(name))))
+            })
             .collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })
     .await
     .unwrap();
+}
+
+/// The number of a worker's machine, which its node's name ends with.
+fn machine_of(name: &str) -> &str {
+    name.rsplit('-').next().unwrap()
 }

@@ -1,5 +1,7 @@
 //! The classes and profiles that come with the platform, filled in with what the distribution offers.
 
+use std::collections::BTreeMap;
+
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use skep_api::{ClusterProfile, SizeClass};
@@ -29,6 +31,10 @@ pub struct Offer<'a> {
     pub kubernetes_versions: &'a [KubernetesVersion],
     /// The etcd version.
     pub etcd_version: &'a str,
+    /// The images of what runs inside a tenant, by part; `kube-proxy` comes with each Kubernetes version.
+    pub images: &'a BTreeMap<String, String>,
+    /// The resolver that tenants' DNS asks for names outside of the cluster; none when empty.
+    pub upstream_dns: &'a str,
     /// The largest volume that can be had, in mebibytes; classes that want more get this much. For local
     /// volumes, which are all of one size and cannot grow.
     pub largest_volume: Option<u32>,
@@ -73,6 +79,7 @@ pub fn defaults(
     image_repository: &str,
     versions: &[String],
     etcd_version: &str,
+    images: &BTreeMap<String, String>,
 ) -> Result<Vec<DynamicObject>, DefaultsError> {
     let parsed = versions.iter().map(|text| text.parse::<KubernetesVersion>());
     let kubernetes_versions = parsed
@@ -84,6 +91,9 @@ pub fn defaults(
         image_repository,
         kubernetes_versions,
         etcd_version,
+        images,
+        // Nodes of local tenants have no way to names outside.
+        upstream_dns: "",
         largest_volume,
     })?
     .objects()
@@ -153,6 +163,8 @@ fn standard(offer: &Offer<'_>) -> Result<ClusterProfile, DefaultsError> {
     value["spec"]["versions"] = versions.iter().map(ToString::to_string).collect();
     value["spec"]["imageRepository"] = json!(offer.image_repository);
     value["spec"]["etcdVersion"] = json!(offer.etcd_version);
+    value["spec"]["images"] = json!(offer.images);
+    value["spec"]["parameters"]["upstreamDns"] = json!(offer.upstream_dns);
     value["spec"]["template"] = json!(STANDARD_TEMPLATE);
     serde_json::from_value(value).map_err(|e| invalid("standard", e))
 }
@@ -181,10 +193,13 @@ mod tests {
                 patch: 3,
             },
         ];
+        const NO_IMAGES: &BTreeMap<String, String> = &BTreeMap::new();
         Offer {
             image_repository: "localhost",
             kubernetes_versions: &VERSIONS,
             etcd_version: "3.7.3",
+            images: NO_IMAGES,
+            upstream_dns: "",
             largest_volume,
         }
     }
@@ -194,12 +209,12 @@ mod tests {
         let made = offered(&offer(None)).unwrap();
         assert_eq!(made.profiles[0].spec.versions, ["1.36.3", "1.35.4"]);
         assert_eq!(
-            defaults("localhost", &["1.36.3".to_owned()], "3.7.3")
+            defaults("localhost", &["1.36.3".to_owned()], "3.7.3", &BTreeMap::new())
                 .unwrap()
                 .len(),
             4
         );
-        assert!(defaults("localhost", &["newest".to_owned()], "3.7.3").is_err());
+        assert!(defaults("localhost", &["newest".to_owned()], "3.7.3", &BTreeMap::new()).is_err());
         let none = Offer {
             kubernetes_versions: &[],
             ..offer(None)

@@ -4,10 +4,12 @@
 //! elsewhere.
 
 mod defaults;
+mod parts;
 mod render;
 mod resolve;
 mod revision;
 
 pub use defaults::{Defaults, DefaultsError, Offer, defaults, offered};
+pub use parts::{Pair, Part, PartError, Surroundings, parts};
 pub use resolve::{ResolveError, Tenant, resolve};
 pub use revision::revision;

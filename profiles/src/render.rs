@@ -23,6 +23,7 @@ pub fn render<T: Serialize>(template: &str, values: &T) -> Result<String, Render
     registry.register_helper("json", Box::new(json));
     registry.register_helper("integer", Box::new(integer));
     registry.register_helper("join", Box::new(Join));
+    registry.register_helper("base64", Box::new(Base64));
     registry
         .render_template(template, values)
         .map_err(|source| RenderError(Box::new(source)))
@@ -81,6 +82,27 @@ impl HelperDef for Join {
     }
 }
 
+/// `(base64 a)`: a text as the value of a Secret's key, or of any field that holds bytes.
+struct Base64;
+
+impl HelperDef for Base64 {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, handlebars::RenderError> {
+        match param(helper, "base64", 0)? {
+            Value::String(text) => {
+                let encoded = data_encoding::BASE64.encode(text.as_bytes());
+                Ok(ScopedJson::Derived(Value::String(encoded)))
+            }
+            other => Err(invalid("base64", other).into()),
+        }
+    }
+}
+
 fn param<'a>(
     helper: &'a Helper<'_>,
     name: &'static str,
@@ -121,5 +143,7 @@ mod tests {
             r#"{"k":"v"} "34" 4"#
         );
         assert!(render("{{integer s}}", &values).is_err());
+        assert_eq!(render("{{json (base64 t)}}", &values).unwrap(), r#""NA==""#);
+        assert!(render("{{json (base64 n)}}", &values).is_err());
     }
 }

@@ -9,10 +9,15 @@ use skep_profiles::{Defaults, Offer, ResolveError, Tenant, offered, resolve, rev
 
 fn platform() -> Defaults {
     let versions = ["1.36.3".parse().unwrap()];
+    let images = ["coredns", "konnectivity"]
+        .map(|name| (name.to_owned(), format!("localhost/{name}:1")))
+        .into();
     let offer = Offer {
         image_repository: "localhost",
         kubernetes_versions: &versions,
         etcd_version: "3.7.3",
+        images: &images,
+        upstream_dns: "",
         largest_volume: None,
     };
     offered(&offer).unwrap()

@@ -38,6 +38,9 @@ pub struct ClusterProfileSpec {
     pub image_repository: String,
     /// The etcd version.
     pub etcd_version: String,
+    /// The images of what runs inside a tenant, by part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
     /// The storage class of the datastore's volumes.
     pub storage_class: String,
     /// The handlebars template that renders a control plane, with strict mode on.

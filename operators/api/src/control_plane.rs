@@ -63,6 +63,27 @@ pub struct ControlPlaneSpec {
     pub controller_manager: ComponentTemplate,
     /// kube-scheduler.
     pub scheduler: ComponentTemplate,
+    /// The server of the way back, beside each kube-apiserver; without it logs, exec, webhooks and aggregated APIs
+    /// reach no node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub konnectivity: Option<SidecarTemplate>,
+    /// The images of what runs inside the tenant, by part; a part that is not named is not installed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
+    /// Values for what runs inside the tenant.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// A container beside another.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarTemplate {
+    /// The image reference.
+    #[schemars(length(min = 1, max = 300))]
+    pub image: String,
+    /// What it asks for and may take.
+    pub resources: ComponentResources,
 }
 
 /// One component of a control plane as its class sizes it.

@@ -10,19 +10,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Service;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 use skep_core::Cpid;
-use skep_runtime::client::{self, ClientUse};
-use skep_runtime::{Applier, ApplyError, Categorised, ClientError, error::chain};
+use skep_runtime::client::ClientUse;
+use skep_runtime::{Applier, ApplyError, Categorised, error::chain};
 
 use self::objects::build_objects;
 use crate::CONTROLLER;
-use crate::build::service::{API_PORT, service_host};
+use crate::inside::{Access, ConnectError};
 use crate::material::text;
 use crate::observe::Observed;
-use crate::secrets::{CERTIFICATE, CLUSTER_CA, KUBECONFIG, KUBELET_CLIENT_CA, OPERATOR_KUBECONFIG};
+use crate::secrets::{CERTIFICATE, CLUSTER_CA, KUBELET_CLIENT_CA};
 use crate::validate::{Program, Tenant};
 
 /// The longest that a tenant may keep a reconcile.
@@ -33,18 +30,12 @@ const REFRESH: SignedDuration = SignedDuration::from_mins(10);
 /// Bootstrap data that could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The Secret or Service that says how to reach the tenant is not there.
+    /// A certificate is not there.
     #[error("{0} is not there yet")]
     Missing(&'static str),
-    /// The operator's kubeconfig cannot be used.
-    #[error("the operator's kubeconfig cannot be used")]
-    Kubeconfig(#[source] KubeconfigError),
-    /// The address of the Service cannot be used.
-    #[error("{0:?} is no address")]
-    Address(String),
-    /// The client could not be built.
-    #[error("cannot build a client of the tenant")]
-    Client(#[source] ClientError),
+    /// There is no way to the tenant.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The data could not be built; a bug of this build.
     #[error("cannot build the tenant's bootstrap data")]
     Render(#[source] serde_json::Error),
@@ -60,7 +51,8 @@ impl Categorised for BootstrapError {
     fn category(&self) -> &'static str {
         match self {
             Self::Missing(_) => "missing",
-            Self::Kubeconfig(_) | Self::Address(_) | Self::Client(_) | Self::Render(_) => "config",
+            Self::Connect(error) => error.category(),
+            Self::Render(_) => "config",
             Self::Write(error) => error.category(),
             Self::TimedOut => "timeout",
         }
@@ -126,7 +118,8 @@ async fn write(tenant: &Tenant, observed: &Observed) -> Result<(), BootstrapErro
     let authorities =
         authorities(observed).ok_or(BootstrapError::Missing("the certificate of an authority"))?;
     let objects = build_objects(tenant, &authorities).map_err(BootstrapError::Render)?;
-    let applier = Applier::new(connect(tenant, observed).await?, CONTROLLER);
+    let client = Access::of(tenant, observed)?.connect(ClientUse::Tenant).await?;
+    let applier = Applier::new(client, CONTROLLER);
     let writes = objects
         .iter()
         .map(|wanted| applier.apply_with(&wanted.object, &wanted.kind));
@@ -145,28 +138,4 @@ fn authorities(observed: &Observed) -> Option<String> {
         certificate(CLUSTER_CA)?,
         certificate(KUBELET_CLIENT_CA)?
     ))
-}
-
-/// A client of the tenant as `system:masters`, by the Service's address and the name in the certificate, so
-/// that it needs no DNS.
-async fn connect(tenant: &Tenant, observed: &Observed) -> Result<Client, BootstrapError> {
-    let secret = observed.secrets.get(OPERATOR_KUBECONFIG);
-    let kubeconfig = secret
-        .and_then(|secret| text(secret, KUBECONFIG))
-        .ok_or(BootstrapError::Missing("the operator's kubeconfig"))?;
-    let address = observed.service.as_ref().and_then(address_of);
-    let address = address.ok_or(BootstrapError::Missing("the address of service kube-apiserver"))?;
-    let kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(BootstrapError::Kubeconfig)?;
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(BootstrapError::Kubeconfig)?;
-    let url = format!("https://{address}:{API_PORT}");
-    config.cluster_url = url.parse().map_err(|_| BootstrapError::Address(url))?;
-    config.tls_server_name = Some(service_host(tenant));
-    client::build(config, CONTROLLER, ClientUse::Tenant).map_err(BootstrapError::Client)
-}
-
-fn address_of(service: &Service) -> Option<&str> {
-    let address = service.spec.as_ref()?.cluster_ip.as_deref()?;
-    Some(address).filter(|address| !address.is_empty() && *address != "None")
 }

@@ -8,6 +8,7 @@ pub mod controller_manager;
 pub mod disruption;
 pub mod etcd;
 pub mod flags;
+pub mod konnectivity;
 pub mod labels;
 pub mod namespace;
 pub mod scheduler;

@@ -21,6 +21,7 @@ use crate::bootstrap::{self, Bootstrap};
 use crate::build::{self, Children};
 use crate::cold_start::{self, ColdStarts, Need, Ticket, Turn};
 use crate::deletion::{self, DeletionError};
+use crate::inside::{Inside, Insides};
 use crate::material::{Life, Material, MaterialError, build_material, is_complete};
 use crate::observe::{ObserveError, Observed, observe};
 use crate::stage::{decide_stage, hold_back, need_of};
@@ -39,9 +40,11 @@ pub(crate) async fn run(client: Client, settings: skep_runtime::Settings, shutdo
     let owned = watcher::Config::default().labels(&build::labels::owned_selector());
     let (nodes, nodes_kept) = skep_runtime::cache(CONTROLLER, Api::all(client.clone()), cold_start::prune);
     let (cold_starts, turns) = ColdStarts::new(nodes);
+    let (insides, news) = Insides::new();
     let reconciler = Reconciler {
         applier: Applier::new(client.clone(), CONTROLLER),
         cold_starts,
+        insides,
         client: client.clone(),
         ledger: Ledger::default(),
         memory: bootstrap::Memory::default(),
@@ -59,6 +62,7 @@ pub(crate) async fn run(client: Client, settings: skep_runtime::Settings, shutdo
     .owns::<PodDisruptionBudget>(Api::all(client.clone()), owned.clone())
     .owns::<Deployment>(Api::all(client), owned)
     .triggered_by(turns)
+    .triggered_by(news)
     .run(settings, reconciler, shutdown);
     tokio::select! {
         () = controller => {}
@@ -108,6 +112,7 @@ pub(crate) struct Reconciler {
     ledger: Ledger,
     memory: bootstrap::Memory,
     cold_starts: ColdStarts,
+    insides: Insides,
 }
 
 impl Reconcile<ControlPlane> for Reconciler {
@@ -150,12 +155,17 @@ impl Reconcile<ControlPlane> for Reconciler {
             self.write(&tenant, &observed, &children, material.as_ref().ok()),
             bootstrap::bootstrap(&tenant, &observed, &self.memory, now),
         );
+        let inside = match bootstrapped {
+            Bootstrap::Done => self.insides.look_after(&tenant, &observed),
+            Bootstrap::NotTried | Bootstrap::Failed(_) => Inside::NotTried,
+        };
         let facts = Facts {
             object,
             tenant: &tenant,
             observed: &observed,
             material: material.as_ref(),
             bootstrap: &bootstrapped,
+            inside: &inside,
             turn,
             problem: written.as_ref().err().map(|error| chain(error)),
         };
@@ -213,6 +223,7 @@ impl Reconciler {
             }
             self.ledger.forget(&cpid);
             self.memory.forget(&cpid);
+            self.insides.forget(&cpid);
             self.cold_starts
                 .step(&ticket_of(object, &cpid, false), Need::Nothing, now);
         }

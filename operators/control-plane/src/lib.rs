@@ -9,6 +9,7 @@ pub mod build;
 mod cold_start;
 mod controller;
 mod deletion;
+mod inside;
 pub mod material;
 mod observe;
 pub mod secrets;

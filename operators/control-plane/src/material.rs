@@ -21,8 +21,8 @@ use skep_runtime::Categorised;
 use crate::build::labels::build_metadata;
 use crate::secrets::{
     API_SERVER, API_SERVER_KUBELET_CLIENT, AT_REST, CERTIFICATE, CLUSTER_CA, CONTROLLER_MANAGER_KUBECONFIG,
-    ENCRYPTION, FRONT_PROXY_CA, FRONT_PROXY_CLIENT, KONNECTIVITY_CA, KUBELET_CLIENT_CA, OPERATOR_KUBECONFIG,
-    PRIVATE_KEY, SCHEDULER_KUBECONFIG, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC,
+    ENCRYPTION, FRONT_PROXY_CA, FRONT_PROXY_CLIENT, KONNECTIVITY_CA, KONNECTIVITY_KUBECONFIG,
+    KONNECTIVITY_SERVER, KUBELET_CLIENT_CA, METRICS_SERVER, OPERATOR_KUBECONFIG, PRIVATE_KEY, SCHEDULER_KUBECONFIG, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC,
 };
 use crate::validate::Tenant;
 
@@ -30,7 +30,7 @@ use crate::validate::Tenant;
 const ENCRYPTED: &[&str] = &["secrets"];
 
 /// Every Secret that this operator makes.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 15] = [
     CLUSTER_CA,
     FRONT_PROXY_CA,
     KUBELET_CLIENT_CA,
@@ -42,6 +42,9 @@ pub const ALL: [&str; 12] = [
     FRONT_PROXY_CLIENT,
     CONTROLLER_MANAGER_KUBECONFIG,
     SCHEDULER_KUBECONFIG,
+    KONNECTIVITY_SERVER,
+    KONNECTIVITY_KUBECONFIG,
+    METRICS_SERVER,
     OPERATOR_KUBECONFIG,
 ];
 
@@ -133,13 +136,14 @@ pub fn build_material(
     let cluster = maker.authority(CLUSTER_CA, "kubernetes")?;
     let front_proxy = maker.authority(FRONT_PROXY_CA, "front-proxy-ca")?;
     let kubelet_client = maker.authority(KUBELET_CLIENT_CA, "kubelet-client-ca")?;
-    maker.authority(KONNECTIVITY_CA, "konnectivity-ca")?;
+    let konnectivity = maker.authority(KONNECTIVITY_CA, "konnectivity-ca")?;
     maker.service_account()?;
     maker.at_rest(seed)?;
     let authorities = leaves::Authorities {
         cluster,
         front_proxy,
         kubelet_client,
+        konnectivity,
     };
     let (renew, first_expiry) = leaves::build_leaves(tenant, secrets, &authorities, now)?;
     Ok(Material {

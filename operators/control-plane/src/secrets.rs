@@ -24,6 +24,12 @@ pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 pub const CONTROLLER_MANAGER_KUBECONFIG: &str = "controller-manager-kubeconfig";
 /// kube-scheduler's kubeconfig.
 pub const SCHEDULER_KUBECONFIG: &str = "scheduler-kubeconfig";
+/// The serving certificate of the way back, towards agents.
+pub const KONNECTIVITY_SERVER: &str = "konnectivity-server";
+/// The kubeconfig by which the way back has agents' tokens checked, at the apiserver beside it.
+pub const KONNECTIVITY_KUBECONFIG: &str = "konnectivity-kubeconfig";
+/// metrics-server's serving certificate; copied into the tenant.
+pub const METRICS_SERVER: &str = "metrics-server";
 /// This operator's own kubeconfig, `system:masters`; it never leaves the cell.
 pub const OPERATOR_KUBECONFIG: &str = "operator-kubeconfig";
 

@@ -12,6 +12,7 @@ use skep_runtime::error::chain;
 use crate::bootstrap::Bootstrap;
 use crate::build::etcd;
 use crate::cold_start::Turn;
+use crate::inside::Inside;
 use crate::material::{Material, MaterialError, is_complete};
 use crate::observe::{Observed, SERVING};
 use crate::stage::{is_rolled_out, rolled_out_version};
@@ -19,12 +20,13 @@ use crate::validate::{InvalidSpec, Program, Tenant};
 
 /// The conditions of this controller beside `Ready`. Others write theirs into the same list (the gateway:
 /// `RouteReady`), and taking one over would freeze it.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     reasons::CERTIFICATES_READY,
     reasons::DATASTORE_READY,
     reasons::API_READY,
     reasons::CONTROLLERS_READY,
     reasons::BOOTSTRAPPED,
+    reasons::COMPONENTS_APPLIED,
     reasons::PROGRESSING,
 ];
 
@@ -40,6 +42,8 @@ pub struct Facts<'a> {
     pub material: Result<&'a Material, &'a MaterialError>,
     /// Its bootstrap data.
     pub bootstrap: &'a Bootstrap,
+    /// What runs inside it.
+    pub inside: &'a Inside,
     /// Whether an apiserver has to wait before it may start.
     pub turn: Turn,
     /// What kept the last writes from succeeding.
@@ -99,7 +103,8 @@ pub fn build_status(facts: &Facts<'_>, now: Timestamp) -> ControlPlaneStatus {
     let ready = summarise(&findings, facts.problem.as_deref());
     for finding in std::iter::once(ready)
         .chain(findings)
-        .chain([find_progress(facts)])
+        // A control plane serves without what runs on its tenant's nodes.
+        .chain([find_inside(facts, &last.conditions), find_progress(facts)])
     {
         set = set.set(finding.type_, finding.status, finding.reason, finding.message);
     }
@@ -245,6 +250,18 @@ fn find_bootstrap(facts: &Facts<'_>, last: &[Condition]) -> Finding {
         Bootstrap::NotTried if conditions::is_true(last, type_) => done,
         Bootstrap::NotTried => Finding::waits(type_, "waiting for kube-apiserver to answer"),
         Bootstrap::Failed(why) => Finding::fails(type_, why.clone()),
+    }
+}
+
+fn find_inside(facts: &Facts<'_>, last: &[Condition]) -> Finding {
+    let type_ = reasons::COMPONENTS_APPLIED;
+    match facts.inside {
+        Inside::Applied(count) => Finding::holds(type_, format!("{count} objects are in the tenant")),
+        Inside::NotTried => match conditions::find(last, type_) {
+            Some(known) if known.status == "True" => Finding::holds(type_, known.message.clone()),
+            _ => Finding::waits(type_, "waiting for kube-apiserver to answer"),
+        },
+        Inside::Failed(why) => Finding::fails(type_, why.clone()),
     }
 }
 

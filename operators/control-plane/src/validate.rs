@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use skep_api::control_plane::{ComponentResources, ComponentTemplate, ControlPlaneSpec, EtcdTemplate};
+use skep_api::control_plane::{
+    ComponentResources, ComponentTemplate, ControlPlaneSpec, EtcdTemplate, SidecarTemplate,
+};
 use skep_api::{Availability, ControlPlane, TenantReference};
 use skep_core::{ClusterName, Cpid, Domain, Endpoint, KubernetesVersion, ProjectName, Region, TenantNetwork};
 use skep_runtime::Categorised;
@@ -78,6 +80,12 @@ pub struct Tenant {
     pub controller_manager: Component,
     /// kube-scheduler.
     pub scheduler: Component,
+    /// The server of the way back, beside each apiserver.
+    pub konnectivity: Option<SidecarTemplate>,
+    /// The images of what runs inside the tenant, by part.
+    pub images: BTreeMap<String, String>,
+    /// The resolver for names outside of the tenant; none when empty.
+    pub upstream_dns: String,
 }
 
 impl Tenant {
@@ -149,6 +157,9 @@ pub fn validate(object: &ControlPlane) -> Result<Tenant, InvalidSpec> {
         api_server,
         controller_manager,
         scheduler,
+        konnectivity,
+        images,
+        parameters,
     } = &object.spec;
     let TenantReference {
         project,
@@ -178,7 +189,40 @@ pub fn validate(object: &ControlPlane) -> Result<Tenant, InvalidSpec> {
         api_server: check_component(Program::ApiServer, api_server)?,
         controller_manager: check_component(Program::ControllerManager, controller_manager)?,
         scheduler: check_component(Program::Scheduler, scheduler)?,
+        konnectivity: konnectivity.as_ref().map(check_sidecar).transpose()?,
+        images: images
+            .iter()
+            .map(|(name, image)| {
+                Ok((
+                    name.clone(),
+                    check_image(&format!("spec.images[{name}]"), image)?,
+                ))
+            })
+            .collect::<Result<_, _>>()?,
+        upstream_dns: check_upstream(parameters.get("upstreamDns").map_or("", String::as_str))?,
     })
+}
+
+fn check_sidecar(template: &SidecarTemplate) -> Result<SidecarTemplate, InvalidSpec> {
+    let SidecarTemplate { image, resources } = template;
+    Ok(SidecarTemplate {
+        image: check_image("spec.konnectivity.image", image)?,
+        resources: check_resources("spec.konnectivity.resources", resources)?,
+    })
+}
+
+/// What CoreDNS takes after `forward .`: a file, or addresses with or without a port.
+fn check_upstream(text: &str) -> Result<String, InvalidSpec> {
+    let is_target = |word: &str| {
+        word.parse::<std::net::IpAddr>().is_ok()
+            || word.parse::<std::net::SocketAddr>().is_ok()
+            || word == "/etc/resolv.conf"
+    };
+    if text.split_whitespace().all(is_target) {
+        return Ok(text.to_owned());
+    }
+    let problem = "must be empty, /etc/resolv.conf, or addresses of resolvers";
+    Err(InvalidSpec::new("spec.parameters[upstreamDns]", problem))
 }
 
 fn parse<T>(field: &str, value: &str) -> Result<T, InvalidSpec>

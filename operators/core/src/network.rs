@@ -2,9 +2,21 @@
 //!
 //! It decides on given ranges alone; who owns which range is the caller's knowledge.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
+
+/// The address behind the Service `kubernetes` in every tenant: each node's own proxy holds it.
+///
+/// From 198.18.0.0/15, set aside for tests by RFC 2544, outside the ranges that tenants get by default. Kubernetes
+/// refuses link-local and loopback addresses in endpoints.
+pub const NODE_API_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 19, 254, 1);
+/// The port of it: an apiserver's own, so that the Service needs no other target.
+pub const NODE_API_PORT: u16 = 6443;
+/// The gateway's port for connections that bring a host name in TLS.
+pub const GATEWAY_PORT: u16 = 443;
+/// The gateway's port for connections before which a tenant's node puts a host name.
+pub const TUNNEL_PORT: u16 = 8444;
 
 /// The ranges of one tenant, parsed and free of overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +105,13 @@ impl TenantNetwork {
                 owner,
             });
         }
+        let node_api = (
+            IpNet::from(IpAddr::V4(NODE_API_ADDRESS)),
+            "the address of the API on every node",
+        );
         for (field, value) in [(PODS, pods), (SERVICES, services)] {
-            if let Some((other, owner)) = taken.iter().find(|(other, _)| is_overlapping(value, *other)) {
+            let all = || taken.iter().chain([&node_api]);
+            if let Some((other, owner)) = all().find(|(other, _)| is_overlapping(value, *other)) {
                 let owner = (*owner).to_owned();
                 return Err(NetworkError::Overlap {
                     field,
@@ -175,6 +192,7 @@ mod tests {
             ("198.19.0.0/17", "198.19.64.0/20", SERVICES),
             ("198.19.0.0/17", "198.16.0.0/12", SERVICES),
             ("198.19.0.0/17", "198.19.128.0/8", SERVICES),
+            ("198.19.0.0/17", "198.19.240.0/20", SERVICES),
         ];
         for (pods, services, field) in cases {
             let error = TenantNetwork::parse(pods, services, &taken).unwrap_err();

@@ -18,6 +18,8 @@ pub const CONTROLLERS_READY: &str = "ControllersReady";
 pub const ROUTE_READY: &str = "RouteReady";
 /// The condition that says whether the tenant holds its bootstrap data.
 pub const BOOTSTRAPPED: &str = "Bootstrapped";
+/// The condition that says whether what runs inside the tenant was applied to it.
+pub const COMPONENTS_APPLIED: &str = "ComponentsApplied";
 /// The condition that says that everything of a record is gone from its cell.
 pub const DELETED: &str = "Deleted";
 /// The condition that says whether a certificate was signed.

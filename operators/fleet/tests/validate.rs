@@ -33,6 +33,8 @@ fn catalog() -> Catalog {
         image_repository: "localhost",
         kubernetes_versions: &versions,
         etcd_version: "3.7.3",
+        images: &std::collections::BTreeMap::new(),
+        upstream_dns: "",
         largest_volume: None,
     };
     let made = offered(&offer).unwrap();

@@ -47,7 +47,7 @@ impl Board {
 
     /// Whether an apiserver of this control plane is ready and published; nothing without a route.
     pub fn is_routed(&self, cpid: &Cpid) -> Option<bool> {
-        self.read(|snapshot| snapshot.route(cpid).map(|route| route.backends.is_ready()))
+        self.read(|snapshot| snapshot.route(cpid).map(|route| route.doors.api.is_ready()))
     }
 
     /// Every control plane that has a route.

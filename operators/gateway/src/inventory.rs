@@ -11,7 +11,7 @@ use kube::runtime::watcher::Event;
 use skep_api::ControlPlane;
 use skep_core::Cpid;
 
-use crate::route::{Backends, HostNames, Route, backends, host_names, owner};
+use crate::route::{Doors, HostNames, Route, doors, host_names, owner};
 
 /// One kind's content.
 #[derive(Debug)]
@@ -69,13 +69,13 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
 #[derive(Debug, Default)]
 pub struct Inventory {
     hosts: Table<Cpid, HostNames>,
-    backends: Table<(Cpid, String), Backends>,
+    doors: Table<(Cpid, String), Doors>,
 }
 
 impl Inventory {
     /// Whether both kinds were listed: before, what is missing may just not have been seen.
     pub fn is_complete(&self) -> bool {
-        self.hosts.is_complete && self.backends.is_complete
+        self.hosts.is_complete && self.doors.is_complete
     }
 
     /// Takes in an event of a control plane; returns whose routes may have changed.
@@ -100,23 +100,23 @@ impl Inventory {
     /// Takes in an event of an endpoint slice; returns whose routes may have changed.
     pub fn endpoint_slice(&mut self, event: Event<EndpointSlice>) -> BTreeSet<Cpid> {
         let event = map(event, |slice| {
-            Some(((owner(&slice)?, slice.name_any()), Some(backends(&slice))))
+            Some(((owner(&slice)?, slice.name_any()), Some(doors(&slice))))
         });
-        let keys = event.map(|event| self.backends.take(event)).unwrap_or_default();
+        let keys = event.map(|event| self.doors.take(event)).unwrap_or_default();
         keys.into_iter().map(|(cpid, _)| cpid).collect()
     }
 
     /// The route of one control plane, if it is there.
     pub fn route(&self, cpid: &Cpid) -> Option<Route> {
         let hosts = self.hosts.live.get(cpid)?.clone();
-        let slices = self.backends.live.range((cpid.clone(), String::new())..);
+        let slices = self.doors.live.range((cpid.clone(), String::new())..);
         let own = slices
             .take_while(|((of, _), _)| of == cpid)
-            .map(|(_, backends)| backends.clone());
+            .map(|(_, doors)| doors.clone());
         Some(Route {
             cpid: cpid.clone(),
             hosts,
-            backends: own.collect(),
+            doors: own.collect(),
         })
     }
 
@@ -199,7 +199,7 @@ mod tests {
         assert!(!inventory.is_complete());
         inventory.endpoint_slice(Event::InitDone);
         assert!(inventory.is_complete());
-        assert!(!inventory.routes()[0].backends.is_ready());
+        assert!(!inventory.routes()[0].doors.api.is_ready());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use envoy_types::pb::google::protobuf::{Any, Duration, UInt32Value};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::route::Route;
+use crate::route::{Backends, Route};
 
 /// Seconds to connect to an apiserver before the next one is tried; a zone that is lost answers nothing.
 const CONNECT_TIMEOUT: i64 = 2;
@@ -100,8 +100,8 @@ impl Resource {
 
 /// The resources of a route, all named after its host names.
 pub fn build_resources(route: &Route) -> Vec<(Kind, String, Arc<Resource>)> {
-    let of_host = |host: &str| {
-        let endpoints = build_endpoints(host, route.backends.published().iter().copied());
+    let of_host = |(host, backends): (&str, &Backends)| {
+        let endpoints = build_endpoints(host, backends.published().iter().copied());
         [
             (
                 Kind::Cluster,
@@ -115,7 +115,7 @@ pub fn build_resources(route: &Route) -> Vec<(Kind, String, Arc<Resource>)> {
             ),
         ]
     };
-    route.hosts.iter().flat_map(of_host).collect()
+    route.iter().flat_map(of_host).collect()
 }
 
 fn build_cluster(host: &str) -> Cluster {
@@ -236,9 +236,10 @@ mod tests {
             .iter()
             .map(|(kind, name, _)| (*kind, name.as_str()))
             .collect();
-        let (api, node) = (
+        let (api, node, agents) = (
             "api.cabcdefghi.local.skep.internal",
             "node.cabcdefghi.local.skep.internal",
+            "konnectivity.cabcdefghi.local.skep.internal",
         );
         assert_eq!(
             names,
@@ -246,7 +247,9 @@ mod tests {
                 (Kind::Cluster, api),
                 (Kind::Endpoints, api),
                 (Kind::Cluster, node),
-                (Kind::Endpoints, node)
+                (Kind::Endpoints, node),
+                (Kind::Cluster, agents),
+                (Kind::Endpoints, agents)
             ]
         );
     }
@@ -255,7 +258,9 @@ mod tests {
     fn a_change_of_addresses_changes_endpoints_and_no_cluster() {
         let before = build_resources(&route("cabcdefghi", &["10.0.0.1:6443"]));
         let after = build_resources(&route("cabcdefghi", &["10.0.0.2:6443"]));
-        for ((kind, _, one), (_, _, other)) in before.iter().zip(&after) {
+        // The agents' name has no address in this fixture.
+        let of_apiservers = before.iter().zip(&after).take(4);
+        for ((kind, _, one), (_, _, other)) in of_apiservers {
             assert_eq!(one.version == other.version, *kind == Kind::Cluster);
         }
     }

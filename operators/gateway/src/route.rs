@@ -15,6 +15,8 @@ pub const API_SERVICE: &str = "kube-apiserver";
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// The port of an apiserver whose slice names none.
 const API_PORT: u16 = 6443;
+/// The name of the port at which the way back takes agents.
+const AGENT_PORT: &str = "konnectivity";
 
 /// Why an object gives no route.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,12 +42,14 @@ pub struct HostNames {
     pub api: String,
     /// For worker nodes.
     pub node: String,
+    /// For the agents of the way back.
+    pub konnectivity: String,
 }
 
 impl HostNames {
     /// The names, in the order in which they are published.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        [self.api.as_str(), self.node.as_str()].into_iter()
+        [self.api.as_str(), self.node.as_str(), self.konnectivity.as_str()].into_iter()
     }
 }
 
@@ -83,6 +87,28 @@ impl FromIterator<Backends> for Backends {
     }
 }
 
+/// Where the two kinds of connections of one control plane go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Doors {
+    /// Apiservers.
+    pub api: Backends,
+    /// Servers of the way back, beside the apiservers.
+    pub agents: Backends,
+}
+
+impl FromIterator<Doors> for Doors {
+    fn from_iter<T: IntoIterator<Item = Doors>>(parts: T) -> Self {
+        let (api, agents): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .map(|Doors { api, agents }| (api, agents))
+            .unzip();
+        Self {
+            api: api.into_iter().collect(),
+            agents: agents.into_iter().collect(),
+        }
+    }
+}
+
 /// One control plane's way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -91,7 +117,24 @@ pub struct Route {
     /// Under which names.
     pub hosts: HostNames,
     /// To which addresses.
-    pub backends: Backends,
+    pub doors: Doors,
+}
+
+impl Route {
+    /// Each name with the addresses behind it, in the order in which they are published.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Backends)> {
+        let HostNames {
+            api,
+            node,
+            konnectivity,
+        } = &self.hosts;
+        [
+            (api.as_str(), &self.doors.api),
+            (node.as_str(), &self.doors.api),
+            (konnectivity.as_str(), &self.doors.agents),
+        ]
+        .into_iter()
+    }
 }
 
 /// The identity and the host names of a control plane.
@@ -107,9 +150,14 @@ pub fn host_names(control_plane: &ControlPlane) -> Result<(Cpid, HostNames), Rou
     let Endpoint {
         api,
         node,
-        konnectivity: _,
+        konnectivity,
     } = Endpoint::new(&cpid, &region, &domain);
-    Ok((cpid, HostNames { api, node }))
+    let hosts = HostNames {
+        api,
+        node,
+        konnectivity,
+    };
+    Ok((cpid, hosts))
 }
 
 /// Whose endpoint slice this is: nobody's outside of the namespaces of control planes.
@@ -119,10 +167,24 @@ pub fn owner(slice: &EndpointSlice) -> Option<Cpid> {
     cpid.parse().ok().filter(|_| is_api)
 }
 
-/// The addresses in one endpoint slice.
-pub fn backends(slice: &EndpointSlice) -> Backends {
-    let port = slice.ports.iter().flatten().find_map(|port| port.port);
-    let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(API_PORT);
+/// The addresses in one endpoint slice, for both kinds of connections.
+pub fn doors(slice: &EndpointSlice) -> Doors {
+    let ports = || slice.ports.iter().flatten();
+    let is_for_agents = |name: Option<&str>| name == Some(AGENT_PORT);
+    let number = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok());
+    let api = ports()
+        .filter(|port| !is_for_agents(port.name.as_deref()))
+        .find_map(|port| number(port.port));
+    let agents = ports()
+        .filter(|port| is_for_agents(port.name.as_deref()))
+        .find_map(|port| number(port.port));
+    Doors {
+        api: backends(slice, api.unwrap_or(API_PORT)),
+        agents: agents.map(|port| backends(slice, port)).unwrap_or_default(),
+    }
+}
+
+fn backends(slice: &EndpointSlice, port: u16) -> Backends {
     slice
         .endpoints
         .iter()
@@ -160,10 +222,10 @@ pub fn routes<'a>(
     control_planes: impl IntoIterator<Item = &'a ControlPlane>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
 ) -> Vec<Route> {
-    let mut by_owner: BTreeMap<Cpid, Vec<Backends>> = BTreeMap::new();
+    let mut by_owner: BTreeMap<Cpid, Vec<Doors>> = BTreeMap::new();
     for slice in slices {
         if let Some(cpid) = owner(slice) {
-            by_owner.entry(cpid).or_default().push(backends(slice));
+            by_owner.entry(cpid).or_default().push(doors(slice));
         }
     }
     let living = control_planes
@@ -172,12 +234,8 @@ pub fn routes<'a>(
     let named = living.filter_map(|known| host_names(known).ok());
     named
         .map(|(cpid, hosts)| {
-            let backends = by_owner.remove(&cpid).into_iter().flatten().collect();
-            Route {
-                cpid,
-                hosts,
-                backends,
-            }
+            let doors = by_owner.remove(&cpid).into_iter().flatten().collect();
+            Route { cpid, hosts, doors }
         })
         .collect()
 }
@@ -212,9 +270,22 @@ mod tests {
                 {"addresses": ["10.0.0.4"]},
             ]),
         );
-        let found = backends(&slice);
+        let found = doors(&slice).api;
         assert_eq!(texts(&found), ["10.0.0.1:6443", "10.0.0.4:6443"]);
         assert!(found.is_ready());
+    }
+
+    #[test]
+    fn agents_have_a_port_of_their_own_and_none_without_it() {
+        let mut slice = slice("cp-cabcdefghi", &json!([{"addresses": ["10.0.0.1"]}]));
+        assert!(doors(&slice).agents.published().is_empty());
+        let ports = json!([{"name": "konnectivity", "port": 8132}, {"name": "https", "port": 6443}]);
+        slice.ports = serde_json::from_value(ports).unwrap();
+        let Doors { api, agents } = doors(&slice);
+        assert_eq!(
+            (texts(&api), texts(&agents)),
+            (vec!["10.0.0.1:6443".into()], vec!["10.0.0.1:8132".into()])
+        );
     }
 
     #[test]
@@ -223,7 +294,7 @@ mod tests {
             {"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             {"addresses": ["10.0.0.5"], "conditions": {"ready": false, "serving": false, "terminating": true}},
         ]);
-        let found = backends(&slice("cp-cabcdefghi", &ending));
+        let found = doors(&slice("cp-cabcdefghi", &ending)).api;
         assert_eq!(texts(&found), ["10.0.0.3:6443"]);
         assert!(!found.is_ready());
     }

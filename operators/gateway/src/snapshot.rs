@@ -130,30 +130,31 @@ impl Snapshot {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::route::{Backends, HostNames};
+    use crate::route::{Doors, HostNames};
     use proptest::prelude::*;
     use serde_json::json;
 
     pub(crate) fn route(cpid: &str, addresses: &[&str]) -> Route {
-        let backends: Backends = addresses.iter().map(|address| backend(address)).collect();
+        let doors: Doors = addresses.iter().map(|address| door(address)).collect();
         let host = |role: &str| format!("{role}.{cpid}.local.skep.internal");
         Route {
             cpid: cpid.parse().unwrap(),
             hosts: HostNames {
                 api: host("api"),
                 node: host("node"),
+                konnectivity: host("konnectivity"),
             },
-            backends,
+            doors,
         }
     }
 
-    fn backend(address: &str) -> Backends {
+    fn door(address: &str) -> Doors {
         let (ip, port) = address.rsplit_once(':').unwrap();
         let port: u16 = port.parse().unwrap();
         let slice = json!({
             "metadata": {}, "addressType": "IPv4", "ports": [{"port": port}], "endpoints": [{"addresses": [ip]}],
         });
-        crate::route::backends(&serde_json::from_value(slice).unwrap())
+        crate::route::doors(&serde_json::from_value(slice).unwrap())
     }
 
     const CPIDS: [&str; 4] = ["caaaaaaaaa", "cbbbbbbbbb", "cccccccccc", "cddddddddd"];

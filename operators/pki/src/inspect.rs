@@ -136,14 +136,20 @@ fn alternative_names(certificate: &X509Certificate<'_>) -> Result<Vec<San>, PkiE
         .map_err(|_| PkiError::NotCertificate)?;
     let names = extension
         .into_iter()
-        .flat_map(|extension| extension.value.general_names.iter());
-    Ok(names
+        .flat_map(|extension| names_of(&extension.value.general_names));
+    Ok(names.collect())
+}
+
+/// The host names and addresses among the names of an extension.
+pub(crate) fn names_of(names: &[GeneralName<'_>]) -> Vec<San> {
+    names
+        .iter()
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some(San::Dns((*name).to_owned())),
             GeneralName::IPAddress(octets) => address(octets).map(San::Ip),
             _ => None,
         })
-        .collect())
+        .collect()
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {

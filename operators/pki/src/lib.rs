@@ -27,7 +27,7 @@ pub use leaf::{LEAF_VALIDITY, Leaf, LeafRequest, ReissueReason, San, Usage};
 pub use pem::{CertificatePem, KeyPem, PublicKeyPem, RequestPem, bundle};
 pub use public_key::KeyKind;
 pub use request::{
-    LARGEST_REQUEST, LONGEST_TTL, RequestError, RequestSummary, SHORTEST_TTL, Subject, check_request,
-    new_request,
+    LARGEST_REQUEST, LONGEST_TTL, RequestError, RequestSummary, SHORTEST_TTL, ServingRequest, Subject,
+    check_request, describe_serving_request, new_request,
 };
 pub use service_account::ServiceAccountKeys;

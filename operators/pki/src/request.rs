@@ -15,7 +15,7 @@ use crate::authority::{CertificateAuthority, allow, new_pair};
 use crate::certify::{Name, certify, check_name, params};
 use crate::error::PkiError;
 use crate::inspect::{self, digest};
-use crate::leaf::Usage;
+use crate::leaf::{San, Usage};
 use crate::pem::{CertificatePem, KeyPem, REQUEST, RequestPem, block};
 use crate::public_key::{KeyKind, verify};
 
@@ -202,6 +202,49 @@ pub fn check_request(csr_pem: &str) -> Result<RequestSummary, RequestError> {
     let der = decode(csr_pem)?;
     let request = parse(&der)?;
     check(&request)
+}
+
+/// What a request for a server's certificate asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServingRequest {
+    /// The common name.
+    pub common_name: Option<String>,
+    /// The organizations.
+    pub organizations: Vec<String>,
+    /// The host names and addresses.
+    pub sans: Vec<San>,
+    /// Whether it asks for mail addresses, URIs or other names as well.
+    pub has_other_names: bool,
+}
+
+/// Reads a server's request, which must be signed by its own key; whether to grant it is the caller's business.
+pub fn describe_serving_request(csr_pem: &str) -> Result<ServingRequest, RequestError> {
+    let der = decode(csr_pem)?;
+    let request = parse(&der)?;
+    let info = &request.certification_request_info;
+    verify(&request, KeyKind::of(&info.subject_pki)?)?;
+    let mut described = ServingRequest {
+        common_name: inspect::common_name(&info.subject),
+        organizations: inspect::organizations(&info.subject),
+        sans: Vec::new(),
+        has_other_names: false,
+    };
+    for attribute in info.iter_attributes() {
+        let ParsedCriAttribute::ExtensionRequest(requested) = attribute.parsed_attribute() else {
+            continue;
+        };
+        for extension in &requested.extensions {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    let known = inspect::names_of(&names.general_names);
+                    described.has_other_names |= known.len() < names.general_names.len();
+                    described.sans.extend(known);
+                }
+                other => check_extension(other)?,
+            }
+        }
+    }
+    Ok(described)
 }
 
 /// Makes a new key and a request for it, for a client that keeps the key.

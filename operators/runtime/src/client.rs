@@ -63,6 +63,8 @@ pub enum ClientUse {
     /// A tenant's cluster: single requests with short timeouts and no retries inside the client. Not for
     /// watches: a read that is silent for 20 s ends.
     Tenant,
+    /// Watches of a tenant's cluster: a silence of a watch's length, and no retries inside the client.
+    TenantWatch,
 }
 
 /// Makes AWS-LC the process's TLS provider; may be called any number of times.
@@ -120,6 +122,12 @@ pub fn build(mut config: Config, controller: &str, client_use: ClientUse) -> Res
         ClientUse::Tenant => {
             config.connect_timeout = Some(TENANT_CONNECT_TIMEOUT);
             config.read_timeout = Some(TENANT_TIMEOUT);
+            config.write_timeout = Some(TENANT_TIMEOUT);
+            config.default_retry = false;
+        }
+        ClientUse::TenantWatch => {
+            config.connect_timeout = Some(TENANT_CONNECT_TIMEOUT);
+            config.read_timeout = Some(READ_TIMEOUT);
             config.write_timeout = Some(TENANT_TIMEOUT);
             config.default_retry = false;
         }

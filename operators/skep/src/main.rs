@@ -65,9 +65,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
 }
 
 async fn up(args: &platform::up::UpArgs, context: &Context) -> Result<(), Failure> {
-    platform::up::up(args, &context.home).await?;
+    let artifacts = platform::up::up(args, &context.home).await?;
     if !args.no_demo {
-        platform::demo::create(context).await?;
+        platform::demo::create(context, &artifacts).await?;
     }
     print!("{}", platform::demo::next_steps(!args.no_demo));
     Ok(())

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use skep_core::network::{GATEWAY_PORT, TUNNEL_PORT};
+
 use super::json as render;
 use crate::error::Error;
 use crate::spec::{Node, Role};
 
 /// The API of the cell, where it listens and where it is behind the front.
 const API_PORT: u16 = 6443;
-/// The gateway to tenants.
-const GATEWAY_PORT: u16 = 443;
 /// The provisioning API.
 const PROVISION_PORT: u16 = 8443;
 /// Its port on every node.
@@ -36,6 +36,7 @@ pub(crate) fn build_files(
     let routes = [
         ("api", API_PORT, control_planes, API_PORT),
         ("gateway", GATEWAY_PORT, all.clone(), GATEWAY_PORT),
+        ("tunnels", TUNNEL_PORT, all.clone(), TUNNEL_PORT),
         ("provision", PROVISION_PORT, all, PROVISION_NODE_PORT),
     ];
     let clusters: Vec<_> = routes

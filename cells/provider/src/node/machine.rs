@@ -1,40 +1,25 @@
 //! The machines of an instance: their files, and the supervisor's configuration of each.
 
-use std::collections::BTreeMap;
+pub(crate) mod layout;
+
 use std::path::Path;
 
 use skep_distro::Artifacts;
 
-use super::{cni, containerd, front, images, kubelet, patches};
+use self::layout::{Extras, MachineLayout, bind};
+use super::{front, kubelet, patches};
 use crate::cell::Cell;
 use crate::command::Command;
 use crate::error::Error;
 use crate::host::cgroup::Hierarchies;
-use crate::inside::search_path;
 use crate::layout::{Layout, MachinePaths};
-use crate::machine::{Bind, MachineConfig, Service, Sysctl, Volume};
-use crate::names::netns_path;
+use crate::machine::{MachineConfig, Volume};
+use crate::names::Names;
 use crate::spec::Node;
 use crate::state;
 
 /// Where volumes are mounted inside.
 const VOLUMES: &str = "/var/lib/skep/volumes";
-
-/// A node forwards for its pods, and its pods' addresses come in on no interface of their network.
-const NODE_SYSCTLS: [(&str, &str); 3] = [
-    ("net/ipv4/ip_forward", "1"),
-    ("net/ipv4/conf/all/rp_filter", "0"),
-    ("net/ipv4/conf/default/rp_filter", "0"),
-];
-
-/// The settings of every node machine.
-pub(crate) fn node_sysctls() -> Vec<Sysctl> {
-    let sysctl = |(path, value): &(&str, &str)| Sysctl {
-        path: (*path).into(),
-        value: (*value).into(),
-    };
-    NODE_SYSCTLS.iter().map(sysctl).collect()
-}
 
 /// What machines are made of.
 pub(crate) struct Workshop<'a> {
@@ -47,49 +32,27 @@ pub(crate) struct Workshop<'a> {
 impl Workshop<'_> {
     /// Writes a node's files and makes its volumes; changes nothing that is right.
     pub(crate) async fn prepare_node(&self, node: &Node) -> Result<(), Error> {
-        let paths = self.layout.machine(&node.name);
-        let dirs = [
-            paths.kubernetes(),
-            paths.kubelet(),
-            paths.pod_logs(),
-            paths.container_logs(),
-            paths.mounted_volumes(),
-            paths.containerd_root(),
-            paths.log().to_owned(),
-        ];
-        for dir in dirs {
-            std::fs::create_dir_all(&dir).map_err(Error::io("make", dir))?;
-        }
+        let (names, paths) = (self.cell.names(), self.layout.machine(&node.name));
+        let machine = self.machine(&node.name, &names, &paths);
+        machine.prepare_node()?;
+        let mounted = paths.mounted_volumes();
+        std::fs::create_dir_all(&mounted).map_err(Error::io("make", mounted))?;
         make_private(&paths.etcd())?;
-        let runtime = containerd::RuntimePaths {
-            root: &paths.containerd_root(),
-            bin: &self.artifacts.bin,
-            cni_bin: &self.artifacts.cni,
-            cni_config: &paths.cni_config(),
-        };
-        let pause = images::find_reference(self.artifacts, "localhost/pause:")?;
-        let network = cni::build_network(self.cell.slot.pods_of(node.index))?;
-        state::write_text(
-            &paths.containerd_config(),
-            &containerd::build_config(&runtime, pause)?,
-        )?;
-        state::write_text(&paths.cni_config().join("10-skep.conflist"), &network)?;
-        for file in [paths.resolv_conf(), paths.kubelet().join("resolv.conf")] {
-            state::write_text(&file, "# names of the cluster only\n")?;
-        }
-        self.write_hosts(&paths, &node.name)?;
+        machine.write_network(self.cell.slot.pods_of(node.index))?;
+        machine.write_hosts(self.hosts())?;
         for (name, text) in patches::build_patches()? {
             state::write_text(&paths.kubeadm_patches().join(name), &text)?;
         }
         self.make_volumes(&node.name).await?;
-        let config = self.build_node(node, &paths);
-        self.write_config(&paths, &config)
+        machine.write_config(&self.build_node(node, &machine))
     }
 
     /// Writes the front's files; a running proxy takes up what changed.
     pub(crate) fn prepare_front(&self) -> Result<(), Error> {
-        let name = self.cell.names().front();
+        let names = self.cell.names();
+        let name = names.front();
         let paths = self.layout.machine(&name);
+        let machine = self.machine(&name, &names, &paths);
         std::fs::create_dir_all(paths.log()).map_err(Error::io("make", paths.log()))?;
         let files = front::build_files(
             paths.dir(),
@@ -100,34 +63,27 @@ impl Workshop<'_> {
         for (file, text) in files {
             state::write_text(&paths.dir().join(file), &text)?;
         }
-        self.write_hosts(&paths, &name)?;
-        let config = self.build_front(&name, &paths);
-        self.write_config(&paths, &config)
+        machine.write_hosts(self.hosts())?;
+        machine.write_config(&self.build_front(&machine))
     }
 
-    fn write_config(&self, paths: &MachinePaths, config: &MachineConfig) -> Result<(), Error> {
-        self.hierarchies.make(&format!(
-            "{}/system",
-            self.cell.names().machine_cgroup(&config.name)
-        ))?;
-        state::write(&paths.config(), config)
+    /// A machine of the instance; its host name is the machine's own.
+    fn machine<'a>(&'a self, name: &'a str, names: &'a Names, paths: &'a MachinePaths) -> MachineLayout<'a> {
+        MachineLayout {
+            machine: name,
+            host_name: name,
+            names,
+            paths,
+            hierarchies: self.hierarchies,
+            artifacts: self.artifacts,
+        }
     }
 
-    fn write_hosts(&self, paths: &MachinePaths, name: &str) -> Result<(), Error> {
-        let others = self.cell.nodes.iter().map(|node| {
-            format!(
-                "{} {}
-",
-                node.address, node.name
-            )
-        });
-        let own = format!(
-            "127.0.0.1 localhost
-127.0.1.1 {name}
-"
-        );
-        let text: String = std::iter::once(own).chain(others).collect();
-        state::write_text(&paths.hosts(), &text).map(drop)
+    fn hosts(&self) -> impl Iterator<Item = (std::net::Ipv4Addr, String)> {
+        self.cell
+            .nodes
+            .iter()
+            .map(|node| (node.address, node.name.clone()))
     }
 
     /// Makes the sparse backing files that are missing.
@@ -168,51 +124,27 @@ impl Workshop<'_> {
         Ok(())
     }
 
-    fn build_node(&self, node: &Node, paths: &MachinePaths) -> MachineConfig {
-        let bind = |from: std::path::PathBuf, to: &str| Bind { from, to: to.into() };
-        let cgroup = self.cell.names().machine_cgroup(&node.name);
+    fn build_node(&self, node: &Node, machine: &MachineLayout<'_>) -> MachineConfig {
         let mounted = |number: u16| Volume {
             file: self.layout.volume_file(&node.name, number),
             at: format!("{VOLUMES}/{number}").into(),
         };
-        let containerd = vec![
-            self.artifacts.bin.join("containerd").display().to_string(),
-            "--config".into(),
-            paths.containerd_config().display().to_string(),
-        ];
-        let kubelet = kubelet::build_command(&self.artifacts.bin, node, &self.cell.region, &cgroup);
-        MachineConfig {
-            name: node.name.clone(),
-            netns: netns_path(&node.name),
-            cgroups: self.hierarchies.dirs(&cgroup),
-            log: paths.log().to_owned(),
+        let kubelet = kubelet::build_command(&self.artifacts.bin, node, &self.cell.region, &machine.cgroup());
+        let extras = Extras {
             binds: vec![
-                bind(paths.kubernetes(), "/etc/kubernetes"),
-                bind(paths.kubelet(), "/var/lib/kubelet"),
-                bind(paths.etcd(), "/var/lib/etcd"),
-                bind(paths.pod_logs(), "/var/log/pods"),
-                bind(paths.container_logs(), "/var/log/containers"),
-                bind(paths.mounted_volumes(), VOLUMES),
-                bind(paths.hosts(), "/etc/hosts"),
-                bind(paths.resolv_conf(), "/etc/resolv.conf"),
+                bind(machine.paths.etcd(), "/var/lib/etcd"),
+                bind(machine.paths.mounted_volumes(), VOLUMES),
             ],
-            sysctls: node_sysctls(),
             volumes: (0..self.cell.volumes_per_node).map(mounted).collect(),
-            services: vec![
-                Service {
-                    runs_containers: true,
-                    ..self.service("containerd", containerd, Vec::new())
-                },
-                self.service("kubelet", kubelet, vec!["/var/lib/kubelet/config.yaml".into()]),
-            ],
-        }
+        };
+        machine.build_node(kubelet, extras)
     }
 
-    fn build_front(&self, name: &str, paths: &MachinePaths) -> MachineConfig {
+    fn build_front(&self, machine: &MachineLayout<'_>) -> MachineConfig {
         let envoy = vec![
             self.artifacts.bin.join("envoy").display().to_string(),
             "--config-path".into(),
-            paths.dir().join("envoy.json").display().to_string(),
+            machine.paths.dir().join("envoy.json").display().to_string(),
             // Its shared memory is named by this number, for all instances of a host.
             "--disable-hot-restart".into(),
             "--concurrency".into(),
@@ -220,33 +152,7 @@ impl Workshop<'_> {
             "--log-level".into(),
             "warning".into(),
         ];
-        MachineConfig {
-            name: name.to_owned(),
-            netns: netns_path(name),
-            cgroups: self.hierarchies.dirs(&self.cell.names().machine_cgroup(name)),
-            log: paths.log().to_owned(),
-            binds: vec![Bind {
-                from: paths.hosts(),
-                to: "/etc/hosts".into(),
-            }],
-            sysctls: Vec::new(),
-            volumes: Vec::new(),
-            services: vec![self.service("envoy", envoy, Vec::new())],
-        }
-    }
-
-    fn service(&self, name: &str, command: Vec<String>, wait_for: Vec<std::path::PathBuf>) -> Service {
-        let env = BTreeMap::from([
-            ("PATH".to_owned(), search_path(&self.artifacts.bin)),
-            ("HOME".to_owned(), "/root".to_owned()),
-        ]);
-        Service {
-            name: name.to_owned(),
-            command,
-            env,
-            wait_for,
-            runs_containers: false,
-        }
+        machine.build_config(vec![machine.build_service("envoy", envoy)])
     }
 }
 

@@ -1,8 +1,6 @@
 //! A worker's machine: its files, its supervisor's configuration, and how it joins its tenant.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -11,14 +9,12 @@ use super::state::{TenantState, Worker};
 use super::{JoinToken, Site};
 use crate::address;
 use crate::error::Error;
-use crate::inside::{Inside, search_path};
+use crate::inside::Inside;
 use crate::join::wait_until;
 use crate::layout::MachinePaths;
-use crate::machine::{Bind, MachineConfig, Service};
-use crate::names::netns_path;
 use crate::node::kubelet::Capacity;
-use crate::node::machine::node_sysctls;
-use crate::node::{cni, containerd, images, kubeadm, kubelet};
+use crate::node::machine::layout::{Extras, MachineLayout};
+use crate::node::{kubeadm, kubelet};
 use crate::state;
 
 /// `kubeadm join` takes some ten seconds, and several times that on a busy machine.
@@ -44,108 +40,29 @@ impl Machine<'_> {
 
     /// Writes the machine's files; changes nothing that is right.
     pub(super) fn prepare(&self) -> Result<(), Error> {
-        let (paths, name, artifacts) = (self.paths(), self.name(), self.site.artifacts);
-        let dirs = [
-            paths.kubernetes(),
-            paths.kubelet(),
-            paths.pod_logs(),
-            paths.container_logs(),
-            paths.containerd_root(),
-            paths.cni_config(),
-            paths.log().to_owned(),
-        ];
-        for dir in dirs {
-            std::fs::create_dir_all(&dir).map_err(Error::io("make", dir))?;
-        }
-        let runtime = containerd::RuntimePaths {
-            root: &paths.containerd_root(),
-            bin: &artifacts.bin,
-            cni_bin: &artifacts.cni,
-            cni_config: &paths.cni_config(),
+        let (name, paths) = (self.name(), self.paths());
+        let machine = MachineLayout {
+            machine: &name,
+            host_name: &self.worker.name,
+            names: &self.site.names,
+            paths: &paths,
+            hierarchies: self.site.hierarchies,
+            artifacts: self.site.artifacts,
         };
-        let pause = images::find_reference(artifacts, "localhost/pause:")?;
-        state::write_text(
-            &paths.containerd_config(),
-            &containerd::build_config(&runtime, pause)?,
-        )?;
-        for file in [paths.resolv_conf(), paths.kubelet().join("resolv.conf")] {
-            state::write_text(&file, "# names of the cluster only\n")?;
-        }
-        let hosts = format!(
-            "127.0.0.1 localhost\n127.0.1.1 {}\n{} {}\n",
-            self.worker.name,
-            self.site.slot.front(),
-            self.tenant.host
-        );
-        state::write_text(&paths.hosts(), &hosts)?;
+        machine.prepare_node()?;
+        let front = self.site.slot.front();
+        machine.write_hosts(self.tenant.hosts().map(|host| (front, host)))?;
         if let Some(pods) = self.worker.pods {
-            self.write_network(pods)?;
+            machine.write_network(pods)?;
         }
-        self.site
-            .hierarchies
-            .make(&format!("{}/system", self.site.names.machine_cgroup(&name)))?;
-        state::write(&paths.config(), &self.build_config(&paths))
-    }
-
-    /// Gives the runtime its pod network; until then the node is not ready.
-    pub(super) fn write_network(&self, pods: Ipv4Net) -> Result<(), Error> {
-        let file = self.paths().cni_config().join("10-skep.conflist");
-        state::write_text(&file, &cni::build_network(pods)?).map(drop)
-    }
-
-    fn build_config(&self, paths: &MachinePaths) -> MachineConfig {
-        let (name, artifacts) = (self.name(), self.site.artifacts);
-        let bind = |from: PathBuf, to: &str| Bind { from, to: to.into() };
-        let cgroup = self.site.names.machine_cgroup(&name);
-        let containerd = vec![
-            artifacts.bin.join("containerd").display().to_string(),
-            "--config".into(),
-            paths.containerd_config().display().to_string(),
-        ];
-        let address = address::worker(self.worker.index);
         let kubelet = kubelet::build_worker_command(
-            &artifacts.bin,
+            &self.site.artifacts.bin,
             &self.worker.name,
-            address,
+            address::worker(self.worker.index),
             &self.worker.zone,
-            &cgroup,
+            &machine.cgroup(),
         );
-        let env = BTreeMap::from([
-            ("PATH".to_owned(), search_path(&artifacts.bin)),
-            ("HOME".to_owned(), "/root".to_owned()),
-        ]);
-        let service = |name: &str, command, wait_for, runs_containers| Service {
-            name: name.to_owned(),
-            command,
-            env: env.clone(),
-            wait_for,
-            runs_containers,
-        };
-        MachineConfig {
-            netns: netns_path(&name),
-            name: self.worker.name.clone(),
-            cgroups: self.site.hierarchies.dirs(&cgroup),
-            log: paths.log().to_owned(),
-            binds: vec![
-                bind(paths.kubernetes(), "/etc/kubernetes"),
-                bind(paths.kubelet(), "/var/lib/kubelet"),
-                bind(paths.pod_logs(), "/var/log/pods"),
-                bind(paths.container_logs(), "/var/log/containers"),
-                bind(paths.hosts(), "/etc/hosts"),
-                bind(paths.resolv_conf(), "/etc/resolv.conf"),
-            ],
-            sysctls: node_sysctls(),
-            volumes: Vec::new(),
-            services: vec![
-                service("containerd", containerd, Vec::new(), true),
-                service(
-                    "kubelet",
-                    kubelet,
-                    vec!["/var/lib/kubelet/config.yaml".into()],
-                    false,
-                ),
-            ],
-        }
+        machine.write_config(&machine.build_node(kubelet, Extras::default()))
     }
 
     /// Whether kubeadm has made it a node of the tenant.

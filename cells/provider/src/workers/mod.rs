@@ -36,7 +36,16 @@ pub use state::{Tenant, Worker};
 /// How long a machine may take to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Images that a worker needs to be of use.
-const IMAGES: [&str; 3] = ["pause", "kubernetes", "coredns"];
+const IMAGES: [&str; 8] = [
+    "busybox",
+    "coredns",
+    "envoy",
+    "konnectivity",
+    "kubernetes",
+    "local-path-provisioner",
+    "metrics-server",
+    "pause",
+];
 
 /// What lets a machine join a tenant: a bootstrap token, and the hash of the authority that it must meet there.
 #[derive(Clone, Debug)]

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
 
+use skep_core::network::{GATEWAY_PORT, TUNNEL_PORT};
+
 use super::state::TenantState;
 use crate::address::{self, Slot};
 use crate::command::Command;
@@ -72,7 +74,7 @@ impl TenantTopology<'_> {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
     iifname \"{BRIDGE}\" oifname \"{BRIDGE}\" accept
-    iifname \"{BRIDGE}\" oifname \"{UPLINK}\" ip daddr {front} tcp dport 443 accept
+    iifname \"{BRIDGE}\" oifname \"{UPLINK}\" ip daddr {front} tcp dport {{ {GATEWAY_PORT}, {TUNNEL_PORT} }} accept
     reject
   }}
   chain postrouting {{

@@ -122,6 +122,12 @@ impl TenantState {
         Ok(added)
     }
 
+    /// Every name under which a node reaches its control plane; all lead to the front.
+    pub(crate) fn hosts(&self) -> [String; 3] {
+        let rest = self.host.split_once('.').map_or("", |(_, rest)| rest);
+        ["node", "api", "konnectivity"].map(|role| format!("{role}.{rest}"))
+    }
+
     pub(crate) fn write(&self, layout: &Layout) -> Result<(), Error> {
         state::write(&layout.tenant(&self.cpid), self)
     }

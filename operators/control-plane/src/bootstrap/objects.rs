@@ -37,6 +37,7 @@ pub fn build_objects(tenant: &Tenant, authorities: &str) -> Result<Vec<Bootstrap
     let mut objects = build_platform_roles();
     objects.extend(build_join_data(tenant, authorities)?);
     objects.extend(build_join_roles());
+    objects.extend(build_node_guard(tenant));
     objects.into_iter().map(bootstrapped).collect()
 }
 
@@ -169,6 +170,45 @@ fn build_join_roles() -> Vec<Value> {
         &joining,
     ));
     roles
+}
+
+/// The oldest kubelet that an apiserver works with, in minors below its own (the version skew policy of Kubernetes).
+const KUBELET_SKEW: u64 = 3;
+
+/// Refuses nodes whose kubelet is newer than the apiserver, or too old for it. Only new nodes are judged: one that was
+/// there before an upgrade must go on telling its state.
+fn build_node_guard(tenant: &Tenant) -> [Value; 2] {
+    let name = "skep-node-version";
+    let minor = u64::from(tenant.version.minor);
+    let oldest = minor.saturating_sub(KUBELET_SKEW);
+    let version = "object.status.nodeInfo.kubeletVersion";
+    let range = format!("between 1.{oldest} and 1.{minor}");
+    let api = "admissionregistration.k8s.io/v1";
+    [
+        json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nodes"],
+            }]},
+            "matchConditions": [{"name": "tells-its-version", "expression": format!(
+                "has(object.status) && has(object.status.nodeInfo) && {version} != ''"
+            )}],
+            "validations": [{
+                "expression": format!(
+                    "{version}.matches('^v1[.][0-9]+[.]') && int({version}.split('.')[1]) >= {oldest} \
+                     && int({version}.split('.')[1]) <= {minor}"
+                ),
+                "messageExpression": format!(
+                    "'status.nodeInfo.kubeletVersion: ' + {version} + \
+                     ' cannot join this cluster of {}; the kubelet must be {range}'",
+                    tenant.version
+                ),
+                "reason": "Invalid",
+            }],
+        }}),
+        json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]}}),
+    ]
 }
 
 /// A role that reads one `ConfigMap`, and its binding.

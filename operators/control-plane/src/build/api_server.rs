@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::configuration;
 use super::etcd;
 use super::flags::Flags;
+use super::konnectivity;
 use super::service::API_PORT;
 use super::workload::{
     Probes, Workload, build_deployment as build, key_path, mount, named, probe, secret_files,
@@ -50,7 +51,7 @@ pub fn build_deployment(tenant: &Tenant, replicas: i32) -> Deployment {
             component,
             replicas,
             flags: build_flags(tenant),
-            annotations: configuration::build_checksum(),
+            annotations: configuration::build_checksum(tenant),
             environment: vec![pod_ip],
             port: API_PORT,
             probes: Probes {
@@ -59,15 +60,20 @@ pub fn build_deployment(tenant: &Tenant, replicas: i32) -> Deployment {
                 // Without etcd's own check: an outage of the datastore must not restart every apiserver.
                 liveness: probe("/livez?exclude=etcd", 10, 8, 15),
             },
-            keys: build_keys(),
-            volumes: build_volumes(),
+            keys: build_keys(tenant),
+            volumes: build_volumes(tenant),
+            sidecars: tenant
+                .konnectivity
+                .iter()
+                .map(|template| konnectivity::build_container(tenant, template))
+                .collect(),
             grace_seconds: GRACE_SECONDS,
         },
     )
 }
 
-fn build_keys() -> Vec<VolumeProjection> {
-    vec![
+fn build_keys(tenant: &Tenant) -> Vec<VolumeProjection> {
+    let mut keys = vec![
         secret_files(CLUSTER_CA, &[CERTIFICATE]),
         secret_files(FRONT_PROXY_CA, &[CERTIFICATE]),
         secret_files(
@@ -79,10 +85,14 @@ fn build_keys() -> Vec<VolumeProjection> {
         secret_files(FRONT_PROXY_CLIENT, &[CERTIFICATE, PRIVATE_KEY]),
         secret_files(etcd::CLIENT_SECRET, &[CERTIFICATE, PRIVATE_KEY, AUTHORITY]),
         secret_files(AT_REST, &[ENCRYPTION]),
-    ]
+    ];
+    if tenant.konnectivity.is_some() {
+        keys.extend(konnectivity::build_keys());
+    }
+    keys
 }
 
-fn build_volumes() -> Vec<(Volume, VolumeMount)> {
+fn build_volumes(tenant: &Tenant) -> Vec<(Volume, VolumeMount)> {
     let configuration = Volume {
         config_map: Some(ConfigMapVolumeSource {
             name: Program::ApiServer.name().to_owned(),
@@ -97,13 +107,17 @@ fn build_volumes() -> Vec<(Volume, VolumeMount)> {
         }),
         ..named("audit")
     };
-    vec![
+    let mut volumes = vec![
         (
             configuration,
             mount("configuration", configuration::DIRECTORY, true),
         ),
         (audit, mount("audit", AUDIT_DIRECTORY, false)),
-    ]
+    ];
+    if tenant.konnectivity.is_some() {
+        volumes.push(konnectivity::build_volume());
+    }
+    volumes
 }
 
 /// The flags of a tenant's kube-apiserver.
@@ -123,6 +137,7 @@ pub fn build_flags(tenant: &Tenant) -> Flags {
         .set("shutdown-send-retry-after", "true");
     let flags = add_datastore(flags, tenant);
     let flags = add_authentication(flags);
+    let flags = add_way_back(flags, tenant);
     let flags = add_service_accounts(flags, tenant);
     add_admission_and_audit(flags).with(&tenant.api_server.arguments)
 }
@@ -147,6 +162,11 @@ fn add_authentication(flags: Flags) -> Flags {
         .set("authorization-mode", "Node,RBAC")
         .set("client-ca-file", key_path(CLUSTER_CA, CERTIFICATE))
         .set("enable-bootstrap-token-auth", "true")
+        // Kubelets' serving certificates are requested of the cluster and approved by this operator.
+        .set(
+            "kubelet-certificate-authority",
+            key_path(CLUSTER_CA, CERTIFICATE),
+        )
         .set(
             "kubelet-client-certificate",
             key_path(API_SERVER_KUBELET_CLIENT, CERTIFICATE),
@@ -174,6 +194,16 @@ fn add_authentication(flags: Flags) -> Flags {
         .set("requestheader-username-headers", "X-Remote-User")
         .set("tls-cert-file", key_path(API_SERVER, CERTIFICATE))
         .set("tls-private-key-file", key_path(API_SERVER, PRIVATE_KEY))
+}
+
+fn add_way_back(flags: Flags, tenant: &Tenant) -> Flags {
+    match tenant.konnectivity {
+        Some(_) => flags.set(
+            "egress-selector-config-file",
+            format!("{}/{}", configuration::DIRECTORY, configuration::EGRESS),
+        ),
+        None => flags,
+    }
 }
 
 fn add_service_accounts(flags: Flags, tenant: &Tenant) -> Flags {

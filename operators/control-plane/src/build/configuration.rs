@@ -17,6 +17,8 @@ pub const AUTHENTICATION: &str = "authentication.yaml";
 pub const AUDIT: &str = "audit-policy.yaml";
 /// The file for `--admission-control-config-file`.
 pub const ADMISSION: &str = "admission.yaml";
+/// The file for `--egress-selector-config-file`.
+pub const EGRESS: &str = "egress.yaml";
 
 /// The annotation that replaces pods when a file changes that the apiserver reads only once.
 pub const CHECKSUM: &str = "skep.dev/configuration-checksum";
@@ -52,6 +54,34 @@ plugins:
       cacheSize: 500
 ";
 
+/// The way back. Kubelets, pods and Services (`cluster`) are reached through an agent in the tenant's network, and
+/// so are webhooks that a tenant names by URL (`controlplane`): an apiserver itself dials nothing but its datastore,
+/// so no URL leads into the cell.
+fn egress_text() -> String {
+    let selection = |name: &str| {
+        format!(
+            "\
+- name: {name}
+  connection:
+    proxyProtocol: GRPC
+    transport:
+      uds:
+        udsName: {}
+",
+            super::konnectivity::SOCKET
+        )
+    };
+    format!(
+        "\
+apiVersion: apiserver.k8s.io/v1beta1
+kind: EgressSelectorConfiguration
+egressSelections:
+{}{}",
+        selection("cluster"),
+        selection("controlplane")
+    )
+}
+
 /// Who read a Secret or a token and who changed anything, never the content; noise is left out.
 const AUDIT_TEXT: &str = "\
 apiVersion: audit.k8s.io/v1
@@ -84,25 +114,30 @@ rules:
 /// Builds the `ConfigMap` named `kube-apiserver`.
 pub fn build_config_map(tenant: &Tenant) -> ConfigMap {
     let name = Program::ApiServer.name();
+    let files = files_of(tenant).into_iter();
     ConfigMap {
         metadata: build_metadata(tenant, name, name),
-        data: Some(
-            [
-                (AUTHENTICATION, AUTHENTICATION_TEXT),
-                (AUDIT, AUDIT_TEXT),
-                (ADMISSION, ADMISSION_TEXT),
-            ]
-            .map(|(file, text)| (file.to_owned(), text.to_owned()))
-            .into(),
-        ),
+        data: Some(files.map(|(file, text)| (file.to_owned(), text)).collect()),
         ..ConfigMap::default()
     }
 }
 
+fn files_of(tenant: &Tenant) -> Vec<(&'static str, String)> {
+    let mut files = vec![
+        (AUTHENTICATION, AUTHENTICATION_TEXT.to_owned()),
+        (AUDIT, AUDIT_TEXT.to_owned()),
+        (ADMISSION, ADMISSION_TEXT.to_owned()),
+    ];
+    if tenant.konnectivity.is_some() {
+        files.push((EGRESS, egress_text()));
+    }
+    files
+}
+
 /// The annotation over the files that are read once; a hash of constants of this program and of nothing else.
-pub fn build_checksum() -> BTreeMap<String, String> {
+pub fn build_checksum(tenant: &Tenant) -> BTreeMap<String, String> {
     let mut hash = Sha256::new();
-    for text in [AUTHENTICATION_TEXT, AUDIT_TEXT, ADMISSION_TEXT] {
+    for (_, text) in files_of(tenant) {
         hash.update(text.as_bytes());
         hash.update([0]);
     }

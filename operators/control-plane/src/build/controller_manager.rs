@@ -44,6 +44,7 @@ pub fn build_deployment(tenant: &Tenant) -> Deployment {
                 ),
             ],
             volumes: Vec::new(),
+            sidecars: Vec::new(),
             grace_seconds: GRACE_SECONDS,
         },
     )

@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use skep_api::Availability;
+use skep_api::control_plane::ComponentResources;
 use skep_core::labels;
 
 use super::flags::Flags;
@@ -50,6 +51,8 @@ pub struct Workload<'a> {
     pub keys: Vec<VolumeProjection>,
     /// Further volumes and where they are mounted.
     pub volumes: Vec<(Volume, VolumeMount)>,
+    /// Containers beside it.
+    pub sidecars: Vec<Container>,
     /// Seconds between SIGTERM and SIGKILL.
     pub grace_seconds: i64,
 }
@@ -95,7 +98,7 @@ pub fn build_deployment(tenant: &Tenant, workload: Workload<'_>) -> Deployment {
     }
 }
 
-fn build_pod(tenant: &Tenant, workload: Workload<'_>) -> PodSpec {
+fn build_pod(tenant: &Tenant, mut workload: Workload<'_>) -> PodSpec {
     let name = workload.program.name();
     let is_spread = tenant.availability == Availability::ZoneRedundant;
     let grace_seconds = workload.grace_seconds;
@@ -107,10 +110,13 @@ fn build_pod(tenant: &Tenant, workload: Workload<'_>) -> PodSpec {
         },
     ];
     volumes.extend(workload.volumes.iter().map(|(volume, _)| volume.clone()));
+    let sidecars = std::mem::take(&mut workload.sidecars);
     PodSpec {
         affinity: is_spread.then(|| build_anti_affinity(tenant, name)),
         automount_service_account_token: Some(false),
-        containers: vec![build_container(workload)],
+        containers: std::iter::once(build_container(workload))
+            .chain(sidecars)
+            .collect(),
         enable_service_links: Some(false),
         priority_class_name: Some(PRIORITY_CLASS.to_owned()),
         security_context: Some(PodSecurityContext {
@@ -148,7 +154,6 @@ fn build_container(workload: Workload<'_>) -> Container {
     }
     let mut mounts = vec![mount("pki", PKI, true), mount("tmp", "/tmp", false)];
     mounts.extend(volumes.into_iter().map(|(_, mount)| mount));
-    let amount = |text: &str| Quantity(text.to_owned());
     Container {
         name: program.name().to_owned(),
         image: Some(component.image.clone()),
@@ -165,27 +170,38 @@ fn build_container(workload: Workload<'_>) -> Container {
         startup_probe: Some(probes.startup),
         readiness_probe: probes.readiness,
         liveness_probe: Some(probes.liveness),
-        resources: Some(ResourceRequirements {
-            requests: Some(
-                [("cpu", &resources.cpu), ("memory", &resources.memory)]
-                    .map(|(name, text)| (name.to_owned(), amount(text)))
-                    .into(),
-            ),
-            // No CPU limit: throttling turns a busy apiserver into a dead one.
-            limits: Some([("memory".to_owned(), amount(&resources.memory_limit))].into()),
-            ..ResourceRequirements::default()
-        }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                add: None,
-            }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        resources: Some(build_resources(resources)),
+        security_context: Some(build_security()),
         volume_mounts: Some(mounts),
         ..Container::default()
+    }
+}
+
+/// What a container asks for and may take.
+pub fn build_resources(resources: &ComponentResources) -> ResourceRequirements {
+    let amount = |text: &str| Quantity(text.to_owned());
+    ResourceRequirements {
+        requests: Some(
+            [("cpu", &resources.cpu), ("memory", &resources.memory)]
+                .map(|(name, text)| (name.to_owned(), amount(text)))
+                .into(),
+        ),
+        // No CPU limit: throttling turns a busy apiserver into a dead one.
+        limits: Some([("memory".to_owned(), amount(&resources.memory_limit))].into()),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// No right but that to run.
+pub fn build_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
     }
 }
 
@@ -221,13 +237,38 @@ fn build_anti_affinity(tenant: &Tenant, name: &str) -> Affinity {
     }
 }
 
-/// An HTTPS probe of the named port.
+/// An HTTPS probe of the port named `https`.
 pub fn probe(path: &str, period_seconds: i32, failures: i32, timeout_seconds: i32) -> Probe {
+    let port = IntOrString::String("https".to_owned());
+    build_probe(path, port, "HTTPS", period_seconds, failures, timeout_seconds)
+}
+
+/// A probe of a numbered port.
+pub fn probe_of(
+    path: &str,
+    port: i32,
+    scheme: &str,
+    period_seconds: i32,
+    failures: i32,
+    timeout_seconds: i32,
+) -> Probe {
+    let port = IntOrString::Int(port);
+    build_probe(path, port, scheme, period_seconds, failures, timeout_seconds)
+}
+
+fn build_probe(
+    path: &str,
+    port: IntOrString,
+    scheme: &str,
+    period_seconds: i32,
+    failures: i32,
+    timeout_seconds: i32,
+) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("https".to_owned()),
-            scheme: Some("HTTPS".to_owned()),
+            port,
+            scheme: Some(scheme.to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

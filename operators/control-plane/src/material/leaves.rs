@@ -13,18 +13,23 @@ use super::{MaterialError, build_secret, text};
 use crate::build::service::{API_PORT, service_host};
 use crate::secrets::{
     API_SERVER, API_SERVER_KUBELET_CLIENT, AUTHORITY, CERTIFICATE, CONTROLLER_MANAGER_KUBECONFIG,
-    FRONT_PROXY_CLIENT, KUBECONFIG, OPERATOR_KUBECONFIG, PRIVATE_KEY, SCHEDULER_KUBECONFIG,
+    FRONT_PROXY_CLIENT, KONNECTIVITY_KUBECONFIG, KONNECTIVITY_SERVER, KUBECONFIG, METRICS_SERVER,
+    OPERATOR_KUBECONFIG, PRIVATE_KEY, SCHEDULER_KUBECONFIG,
 };
 use crate::validate::Tenant;
 
 /// The user that kube-apiserver is to kubelets; bootstrap data binds it to `system:kubelet-api-admin`.
 pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 
+/// The user that the way back is to its apiserver; a part of the profile lets it have tokens checked.
+const KONNECTIVITY_USER: &str = "system:konnectivity-server";
+
 /// The authorities that sign leaves.
 pub(super) struct Authorities {
     pub(super) cluster: CertificateAuthority,
     pub(super) front_proxy: CertificateAuthority,
     pub(super) kubelet_client: CertificateAuthority,
+    pub(super) konnectivity: CertificateAuthority,
 }
 
 /// What a Secret holds beside certificate and key.
@@ -34,6 +39,8 @@ enum Form {
     Pair,
     /// A kubeconfig that names the files beside it, and the authority.
     Files,
+    /// The same, for a program that runs beside an apiserver and speaks to that one.
+    FilesOfNeighbour,
     /// A kubeconfig that holds everything.
     Embedded,
 }
@@ -85,7 +92,7 @@ pub(super) fn build_leaves(
     Ok((renew, first_expiry))
 }
 
-fn wanted_leaves<'a>(tenant: &Tenant, authorities: &'a Authorities) -> [Wanted<'a>; 6] {
+fn wanted_leaves<'a>(tenant: &Tenant, authorities: &'a Authorities) -> [Wanted<'a>; 9] {
     let of_cluster = |name, request, form| Wanted {
         name,
         authority: &authorities.cluster,
@@ -120,6 +127,30 @@ fn wanted_leaves<'a>(tenant: &Tenant, authorities: &'a Authorities) -> [Wanted<'
             SCHEDULER_KUBECONFIG,
             client("system:kube-scheduler", &[]),
             Form::Files,
+        ),
+        Wanted {
+            name: KONNECTIVITY_SERVER,
+            authority: &authorities.konnectivity,
+            request: LeafRequest::server(
+                "konnectivity-server",
+                vec![San::Dns(tenant.endpoint.konnectivity.clone())],
+            ),
+            form: Form::Pair,
+        },
+        of_cluster(
+            KONNECTIVITY_KUBECONFIG,
+            client(KONNECTIVITY_USER, &[]),
+            Form::FilesOfNeighbour,
+        ),
+        of_cluster(
+            METRICS_SERVER,
+            LeafRequest::server(
+                "metrics-server",
+                ["metrics-server.kube-system.svc", "metrics-server.kube-system"]
+                    .map(|name| San::Dns(name.to_owned()))
+                    .to_vec(),
+            ),
+            Form::Pair,
         ),
         of_cluster(
             OPERATOR_KUBECONFIG,
@@ -169,6 +200,11 @@ fn files_of(
     match wanted.form {
         Form::Pair => {}
         Form::Files => {
+            files.push((AUTHORITY, authority.to_owned()));
+            files.push((KUBECONFIG, build_kubeconfig_of_files(&server)));
+        }
+        Form::FilesOfNeighbour => {
+            let server = format!("https://localhost:{API_PORT}");
             files.push((AUTHORITY, authority.to_owned()));
             files.push((KUBECONFIG, build_kubeconfig_of_files(&server)));
         }

@@ -46,7 +46,7 @@ fn leaves_renew_at_two_thirds_and_authorities_do_not() {
     assert!(before.renew.is_empty());
     let due = build(&secrets, Life::Lived, now() + day * 61).unwrap();
     assert!(due.create.is_empty());
-    assert_eq!(due.renew.len(), 6);
+    assert_eq!(due.renew.len(), 9);
     assert!(due.first_expiry.unwrap() > now() + day * 150);
 }
 

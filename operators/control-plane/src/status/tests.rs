@@ -30,6 +30,7 @@ fn status_at(
         observed,
         material: material.as_ref(),
         bootstrap,
+        inside: &Inside::NotTried,
         turn: Turn::Now,
         problem: None,
     };

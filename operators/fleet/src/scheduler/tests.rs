@@ -43,6 +43,8 @@ fn catalog(cells: Vec<Cell>) -> Catalog {
         image_repository: "localhost",
         kubernetes_versions: &versions,
         etcd_version: "3.7.3",
+        images: &std::collections::BTreeMap::new(),
+        upstream_dns: "",
         largest_volume: Some(1536),
     };
     let made = offered(&offer).unwrap();

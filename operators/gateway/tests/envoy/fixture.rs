@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep_gateway::board::Board;
-use skep_gateway::route::{Backends, HostNames, Route};
+use skep_gateway::route::{HostNames, Route};
 use skep_gateway::{server, tls};
 use skep_pki::{CertificateAuthority, LeafRequest, San};
 use skep_runtime::CancellationToken;
@@ -55,6 +55,11 @@ impl Gateway {
 
     pub fn address(&self) -> SocketAddr {
         self.envoy.tenants
+    }
+
+    /// Where nodes of tenants bring the connections of their pods.
+    pub fn tunnel(&self) -> SocketAddr {
+        self.envoy.tunnels
     }
 
     /// Publishes exactly these tenants.
@@ -134,20 +139,25 @@ fn routes(tenants: &[&Tenant]) -> Vec<Route> {
 pub fn route(cpid: &str, addresses: &[SocketAddr]) -> Route {
     let slice = |address: &SocketAddr| {
         serde_json::from_value(serde_json::json!({
-            "metadata": {}, "addressType": "IPv4", "ports": [{"port": address.port()}],
+            "metadata": {}, "addressType": "IPv4",
+            "ports": [{"port": address.port()}, {"name": "konnectivity", "port": address.port()}],
             "endpoints": [{"addresses": [address.ip()]}],
         }))
         .unwrap()
     };
-    let backends: Backends = addresses
+    let doors = addresses
         .iter()
-        .map(|address| skep_gateway::route::backends(&slice(address)))
+        .map(|address| skep_gateway::route::doors(&slice(address)))
         .collect();
-    let [api, node] = hosts(cpid).try_into().unwrap();
+    let [api, node, konnectivity] = hosts(cpid).try_into().unwrap();
     Route {
         cpid: cpid.parse().unwrap(),
-        hosts: HostNames { api, node },
-        backends,
+        hosts: HostNames {
+            api,
+            node,
+            konnectivity,
+        },
+        doors,
     }
 }
 

@@ -12,7 +12,9 @@ mod tenants;
 use std::time::{Duration, Instant};
 
 use fixture::Gateway;
-use tenants::{Tenant, connect, eventually};
+use tenants::{
+    Tenant, client_hello, connect, connect_by_tunnel, eventually, proxy_header, send_plain,
+};
 
 /// "At once" for a connection that is refused: well below any time limit in the configuration.
 const AT_ONCE: Duration = Duration::from_millis(700);
@@ -44,13 +46,43 @@ async fn tls_passes_through_by_host_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_reach_their_api_by_the_name_that_their_node_gives() {
+    let gateway = Gateway::start().await;
+    let (one, two) = (
+        Tenant::start("caaaaaaaaa").await,
+        Tenant::start("cbbbbbbbbb").await,
+    );
+    gateway.publish(&[&one, &two]);
+    for tenant in [&one, &two] {
+        let name = &tenant.hosts()[1];
+        let mut connection = connect_by_tunnel(gateway.tunnel(), name, tenant).await.unwrap();
+        let answer = connection.echo("hello").await.unwrap();
+        assert_eq!(answer, format!("{} hello", tenant.cpid()));
+    }
+    let hello = client_hello(&one.hosts()[0]);
+    // Names that sleepers wake by, names of nobody, of no control plane, and none at all.
+    let strangers = [
+        one.hosts()[0].as_str(),
+        one.hosts()[2].as_str(),
+        "node.czzzzzzzzz.local.skep.internal",
+        "skep-xds",
+        "",
+    ];
+    for stranger in strangers {
+        let bytes = [proxy_header(stranger), hello.clone()].concat();
+        assert!(send_plain(gateway.tunnel(), &bytes).await.is_empty(), "{stranger}");
+    }
+    assert!(send_plain(gateway.tunnel(), &hello).await.is_empty(), "without a header");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_names_no_tenant_is_closed_at_once() {
     let gateway = Gateway::start().await;
     let tenant = Tenant::start("caaaaaaaaa").await;
     gateway.publish(&[&tenant]);
     let strangers = [
         "api.czzzzzzzzz.local.skep.internal",
-        "konnectivity.caaaaaaaaa.local.skep.internal",
+        "etcd.caaaaaaaaa.local.skep.internal",
         "example.com",
         "none",
     ];

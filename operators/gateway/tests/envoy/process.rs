@@ -16,6 +16,7 @@ pub struct Envoy {
     child: Child,
     log: PathBuf,
     pub tenants: SocketAddr,
+    pub tunnels: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -35,11 +36,15 @@ impl Drop for Envoy {
 impl Envoy {
     /// Starts the shipped configuration with this test's ports and paths.
     pub fn start(directory: &Path, tls: &Path, xds: SocketAddr) -> Self {
-        let (tenants, admin) = (free_address(), free_address());
+        let [tenants, tunnels, admin] = [(); 3].map(|()| free_address());
         let changes: BTreeMap<&str, String> = [
             (
                 "address: 0.0.0.0, port_value: 443}",
                 format!("address: 127.0.0.1, port_value: {}}}", tenants.port()),
+            ),
+            (
+                "address: 0.0.0.0, port_value: 8444}",
+                format!("address: 127.0.0.1, port_value: {}}}", tunnels.port()),
             ),
             ("port_value: 19000", format!("port_value: {}", admin.port())),
             (
@@ -88,6 +93,7 @@ impl Envoy {
             child,
             log: log_path,
             tenants,
+            tunnels,
             admin,
         }
     }

@@ -62,7 +62,7 @@ impl Tenant {
 }
 
 pub fn hosts(cpid: &str) -> Vec<String> {
-    ["api", "node"]
+    ["api", "node", "konnectivity"]
         .map(|role| format!("{role}.{cpid}.local.skep.internal"))
         .into()
 }
@@ -116,6 +116,39 @@ impl Connection {
 
 /// Connects with a host name, trusting only this tenant's certificate.
 pub async fn connect(gateway: SocketAddr, host: &str, trusted: &Tenant) -> std::io::Result<Connection> {
+    connect_after(gateway, &[], host, trusted).await
+}
+
+/// Connects through the tunnel of a node that names `authority`, as a pod to whom its API is `kubernetes`; the
+/// name in the pod's own TLS is of no meaning to the gateway.
+pub async fn connect_by_tunnel(
+    gateway: SocketAddr,
+    authority: &str,
+    trusted: &Tenant,
+) -> std::io::Result<Connection> {
+    let header = proxy_header(authority);
+    connect_after(gateway, &header, &trusted.hosts()[0], trusted).await
+}
+
+/// A PROXY protocol v2 header of a TCP connection over IPv4 with the authority as its one TLV (its type is 2).
+pub fn proxy_header(authority: &str) -> Vec<u8> {
+    let addresses = [10, 0, 0, 1, 10, 0, 0, 2, 0x80, 0, 0x19, 0x2b];
+    let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11".to_vec();
+    header.extend(length(addresses.len() + 3 + authority.len()));
+    header.extend(addresses);
+    header.push(2);
+    header.extend(length(authority.len()));
+    header.extend(authority.as_bytes());
+    header
+}
+
+async fn connect_after(
+    gateway: SocketAddr,
+    header: &[u8],
+    host: &str,
+    trusted: &Tenant,
+) -> std::io::Result<Connection> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.certificate.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(provider())
@@ -125,7 +158,8 @@ pub async fn connect(gateway: SocketAddr, host: &str, trusted: &Tenant) -> std::
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let connecting = async {
-        let socket = TcpStream::connect(gateway).await?;
+        let mut socket = TcpStream::connect(gateway).await?;
+        socket.write_all(header).await?;
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
     };
     let stream = tokio::time::timeout(PATIENCE, connecting)

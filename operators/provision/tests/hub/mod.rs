@@ -99,7 +99,13 @@ async fn install(cluster: &Cluster) {
     cluster
         .apply(cluster_binding("skep:provision", "skep-hub", "skep-system"))
         .await;
-    let offered = skep_profiles::defaults("localhost", &["1.36.3".to_owned()], "3.7.3").unwrap();
+    let offered = skep_profiles::defaults(
+        "localhost",
+        &["1.36.3".to_owned()],
+        "3.7.3",
+        &std::collections::BTreeMap::new(),
+    )
+    .unwrap();
     for object in offered {
         cluster.apply(serde_json::to_value(object).unwrap()).await;
     }

@@ -41,7 +41,7 @@ pub enum Format {
 }
 
 /// One call: its options, and where the platform is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// The options.
     pub global: GlobalArgs,
@@ -53,6 +53,14 @@ impl Context {
     /// The provisioning API that the state directory or the environment names.
     pub fn api(&self) -> Result<Api, Failure> {
         Api::connect(&self.home)
+    }
+
+    /// The same call in another project.
+    #[must_use]
+    pub fn in_project(&self, project: &str) -> Self {
+        let mut other = self.clone();
+        project.clone_into(&mut other.global.project);
+        other
     }
 }
 

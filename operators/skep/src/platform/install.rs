@@ -2,6 +2,8 @@
 //!
 //! Everything goes through server-side apply, so a second run changes nothing that is right.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
 use kube::api::DynamicObject;
@@ -19,6 +21,15 @@ const FOLDERS: [&str; 6] = ["crds", "operators", "rbac", "admission", "local", "
 const OPERATOR_IMAGE: &str = "localhost/skep:current";
 /// The image reference in the manifests that stands for the distribution's Envoy.
 const ENVOY_IMAGE: &str = "localhost/envoy:current";
+/// The images of the distribution that run inside tenants; kube-proxy comes with each Kubernetes version.
+const TENANT_IMAGES: [&str; 6] = [
+    "busybox",
+    "coredns",
+    "envoy",
+    "konnectivity",
+    "local-path-provisioner",
+    "metrics-server",
+];
 
 /// What the local platform is called and where it answers.
 pub struct Site {
@@ -46,7 +57,8 @@ pub async fn install(client: Client, site: &Site, cell: &LocalCell, artifacts: &
         .context("cannot install the platform's manifests")?;
     let repository = "localhost";
     let versions = std::slice::from_ref(&artifacts.kubernetes);
-    let defaults = skep_profiles::defaults(repository, versions, &artifacts.etcd)?;
+    let images = tenant_images(artifacts);
+    let defaults = skep_profiles::defaults(repository, versions, &artifacts.etcd, &images)?;
     applier
         .apply_objects(defaults)
         .await
@@ -94,6 +106,17 @@ fn set_images(object: &mut DynamicObject, artifacts: &Artifacts) -> Result<()> {
         container["image"] = json!(reference);
     }
     Ok(())
+}
+
+/// The distribution's images that run inside tenants, by part.
+fn tenant_images(artifacts: &Artifacts) -> BTreeMap<String, String> {
+    let of_tenants = artifacts
+        .images
+        .iter()
+        .filter(|image| TENANT_IMAGES.contains(&image.name.as_str()));
+    of_tenants
+        .filter_map(|image| Some((image.name.clone(), image.references.first()?.clone())))
+        .collect()
 }
 
 fn settings(site: &Site, cell: &LocalCell, artifacts: &Artifacts) -> Result<DynamicObject> {

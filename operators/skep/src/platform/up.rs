@@ -16,6 +16,7 @@ use kube::api::{Api, ListParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Client, ResourceExt};
 use skep_core::SYSTEM_NAMESPACE;
+use skep_distro::Artifacts;
 use skep_provider::{LocalCell, LocalSpec};
 
 use super::home::{Home, instance};
@@ -56,15 +57,15 @@ pub struct UpArgs {
     pub no_demo: bool,
 }
 
-/// Brings the platform up and returns what to type next.
-pub async fn up(args: &UpArgs, home: &Home) -> Result<()> {
+/// Brings the platform up and returns what it is made of.
+pub async fn up(args: &UpArgs, home: &Home) -> Result<Artifacts> {
     let display = Display::new();
     let result = bring_up(args, home, &display).await;
     display.clear();
     result
 }
 
-async fn bring_up(args: &UpArgs, home: &Home, display: &Display) -> Result<()> {
+async fn bring_up(args: &UpArgs, home: &Home, display: &Display) -> Result<Artifacts> {
     install_packages(display).await?;
     let operator_binary = std::env::current_exe().context("cannot find this program's own file")?;
     let versions = skep_distro::versions()?;
@@ -104,7 +105,8 @@ async fn bring_up(args: &UpArgs, home: &Home, display: &Display) -> Result<()> {
             None,
             write_access(&client, &cell, home),
         )
-        .await
+        .await?;
+    Ok(artifacts)
 }
 
 fn site(args: &UpArgs) -> Site {

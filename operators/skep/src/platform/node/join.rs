@@ -1,0 +1,175 @@
+//! How machines become nodes of a cluster: a token for minutes, plain kubeadm, and the wait until they are ready.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Secret};
+use kube::{Api, Client};
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::wait::await_condition;
+use rand::Rng;
+use serde_json::json;
+use skep_provider::workers::{self, JoinToken, Place};
+
+use super::list::is_ready;
+use super::session::Session;
+use crate::client::{Context, Failure};
+use crate::platform::home::instance;
+use crate::platform::progress::Display;
+use crate::platform::up;
+
+/// How long a token may be used: a join takes seconds.
+const TOKEN_TTL: SignedDuration = SignedDuration::from_mins(10);
+/// How long a node that has joined may take to be ready.
+const READY_LIMIT: Duration = Duration::from_mins(3);
+
+/// Adds nodes to a cluster, waits until they are ready, and returns their names.
+pub(super) async fn add(
+    cluster: &str,
+    count: u8,
+    zone: Option<&str>,
+    context: &Context,
+) -> Result<Vec<String>, Failure> {
+    let session = Session::open(cluster, context).await?;
+    let zones = match zone {
+        Some(zone) => vec![zone.to_owned(); usize::from(count)],
+        None => zones(context)
+            .await?
+            .into_iter()
+            .cycle()
+            .take(usize::from(count))
+            .collect(),
+    };
+    let display = Display::new();
+    let added = session.join(cluster, &zones, &display, context).await;
+    display.clear();
+    added
+}
+
+/// Makes sure that a cluster has a worker on this machine, and returns a client of the cluster.
+pub async fn ensure_one(cluster: &str, context: &Context) -> Result<Client, Failure> {
+    let session = Session::open(cluster, context).await?;
+    let local = workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
+    if local.is_empty() {
+        add(cluster, 1, None, context).await?;
+    }
+    Ok(session.client)
+}
+
+/// The cell's zones.
+async fn zones(context: &Context) -> Result<Vec<String>, Failure> {
+    let client = up::hub_client(&context.home).await?;
+    let cells: Api<skep_api::Cell> = Api::all(client);
+    let cell = cells.get("local").await.context("cannot read the local cell")?;
+    Ok(cell.spec.zones)
+}
+
+impl Session {
+    async fn join(
+        &self,
+        cluster: &str,
+        zones: &[String],
+        display: &Display,
+        context: &Context,
+    ) -> Result<Vec<String>, Failure> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let request = skep_distro::Request {
+            cache: skep_distro::default_cache(),
+            kubernetes: self.version().await?,
+            prebuilt: None,
+            operator_binary: None,
+        };
+        let artifacts = skep_distro::ensure(&request, display)
+            .await
+            .map_err(Failure::from_error)?;
+        let supervisor = [
+            program.into_os_string(),
+            OsString::from("machine"),
+            OsString::from("run"),
+        ];
+        let instance = instance();
+        let place = Place {
+            instance: &instance,
+            home: context.home.path(),
+            supervisor: &supervisor,
+        };
+        let token = self.create_token().await?;
+        let added =
+            workers::add_workers(&place, &self.tenant, cluster, zones, &token, &artifacts, display).await;
+        self.delete_token(&token).await;
+        let added: Vec<_> = added
+            .map_err(Failure::from_error)?
+            .into_iter()
+            .map(|worker| worker.name)
+            .collect();
+        let ready = futures::future::try_join_all(added.iter().map(|name| self.await_ready(name)));
+        display
+            .step("nodes", "nodes become ready", Some(Duration::from_secs(5)), ready)
+            .await?;
+        Ok(added)
+    }
+
+    /// A bootstrap token that lasts for minutes, as `kubeadm token create` makes one.
+    async fn create_token(&self) -> Result<JoinToken, Failure> {
+        let (id, secret) = (random_text(6), random_text(16));
+        let expiration = Timestamp::now() + TOKEN_TTL;
+        let object: Secret = serde_json::from_value(json!({
+            "metadata": {"name": format!("bootstrap-token-{id}"), "namespace": "kube-system"},
+            "type": "bootstrap.kubernetes.io/token",
+            "stringData": {
+                "token-id": id,
+                "token-secret": secret,
+                "expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                "usage-bootstrap-authentication": "true",
+                "usage-bootstrap-signing": "true",
+                "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+            },
+        }))
+        .map_err(Failure::from_error)?;
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
+        secrets
+            .create(&PostParams::default(), &object)
+            .await
+            .context("cannot make a bootstrap token")?;
+        Ok(JoinToken {
+            token: format!("{id}.{secret}"),
+            authority_hash: self.authority_hash.clone(),
+        })
+    }
+
+    /// It ends by itself in minutes; a failure here is no failure of the join.
+    async fn delete_token(&self, token: &JoinToken) {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
+        let id = token.token.split('.').next().unwrap_or_default();
+        drop(
+            secrets
+                .delete(&format!("bootstrap-token-{id}"), &DeleteParams::default())
+                .await,
+        );
+    }
+
+    async fn await_ready(&self, name: &str) -> Result<(), Failure> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let ready = await_condition(nodes, name, |node: Option<&Node>| node.is_some_and(is_ready));
+        match tokio::time::timeout(READY_LIMIT, ready).await {
+            Ok(result) => Ok(result
+                .map(drop)
+                .with_context(|| format!("cannot watch node {name}"))?),
+            Err(_) => Err(Failure::TimedOut(format!(
+                "node {name} has joined and is not ready after {} s; see `kubectl describe node {name}`",
+                READY_LIMIT.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Letters and digits, as bootstrap tokens are made of.
+fn random_text(length: usize) -> String {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut chance = rand::rng();
+    (0..length)
+        .map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())]))
+        .collect()
+}
