@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use nix::sys::signal::Signal;
 use skep_distro::{Artifacts, Progress};
 
@@ -193,22 +193,25 @@ pub async fn add_workers(
         "kubeadm joins through the gateway",
         Some(Duration::from_secs(15)),
     );
-    let ranges = try_join_all(added.iter().map(|worker| {
+    let admitted = join_all(added.iter().map(|worker| {
         let (site, stands) = (&site, &stands);
-        async move {
-            site.admit(
-                &Machine {
-                    site,
-                    tenant: stands,
-                    worker,
-                },
-                token,
-            )
-            .await
-        }
+        let machine = Machine {
+            site,
+            tenant: stands,
+            worker,
+        };
+        async move { site.admit(&machine, token).await }
     }))
-    .await?;
-    for (worker, pods) in added.iter().zip(ranges) {
+    .await;
+    let mut ranges = Vec::new();
+    let mut failures = Vec::new();
+    for (worker, result) in added.iter().zip(admitted) {
+        match result {
+            Ok(range) => ranges.push((worker, range)),
+            Err(error) => failures.push((worker.name.clone(), error)),
+        }
+    }
+    for (worker, pods) in ranges {
         if let Some(known) = stands
             .workers
             .iter_mut()
@@ -216,6 +219,12 @@ pub async fn add_workers(
         {
             known.pods = Some(pods);
         }
+    }
+    let (refused, failures): (Vec<_>, Vec<_>) = failures.into_iter().unzip();
+    if let Some(error) = failures.into_iter().next() {
+        // A machine that could not join is of no use, and its name may be wanted again.
+        remove_from(&hierarchies, &layout, &cell.names(), stands, &refused).await?;
+        return Err(error);
     }
     stands.write(&layout)?;
     site.ensure(&stands).await?;
@@ -249,9 +258,20 @@ pub async fn remove_workers(place: &Place<'_>, cpid: &str, nodes: &[String]) -> 
     let names = Names::new(place.instance);
     let registry = Registry::open();
     let _lock = registry.lock(place.instance)?;
-    let Some(mut tenant) = state::find(&layout, cpid)? else {
+    let Some(tenant) = state::find(&layout, cpid)? else {
         return Ok(Vec::new());
     };
+    remove_from(&hierarchies, &layout, &names, tenant, nodes).await
+}
+
+async fn remove_from(
+    hierarchies: &Hierarchies,
+    layout: &Layout,
+    names: &Names,
+    mut tenant: TenantState,
+    nodes: &[String],
+) -> Result<Vec<Worker>, Error> {
+    let cpid = tenant.cpid.clone();
     let (gone, kept): (Vec<_>, Vec<_>) = tenant
         .workers
         .iter()
@@ -259,16 +279,16 @@ pub async fn remove_workers(place: &Place<'_>, cpid: &str, nodes: &[String]) -> 
         .partition(|worker| nodes.contains(&worker.name));
     try_join_all(
         gone.iter()
-            .map(|worker| remove_machine(&hierarchies, &layout, &names, cpid, worker)),
+            .map(|worker| remove_machine(hierarchies, layout, names, &cpid, worker)),
     )
     .await?;
     tenant.workers = kept;
     if tenant.workers.is_empty() {
-        remove_netns(&names.router(cpid)).await?;
-        let file = layout.tenant(cpid);
+        remove_netns(&names.router(&cpid)).await?;
+        let file = layout.tenant(&cpid);
         std::fs::remove_file(&file).map_err(Error::io("remove", file))?;
     } else {
-        tenant.write(&layout)?;
+        tenant.write(layout)?;
     }
     Ok(gone)
 }

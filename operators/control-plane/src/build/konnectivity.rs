@@ -106,6 +106,7 @@ fn build_arguments(tenant: &Tenant) -> Vec<String> {
     let kubeconfig = key_path(KONNECTIVITY_KUBECONFIG, KUBECONFIG);
     [
         ("logtostderr", "true"),
+        ("v", "1"),
         ("mode", "grpc"),
         ("server-id", "$(POD_NAME)"),
         ("server-count", &servers),

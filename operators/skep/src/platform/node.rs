@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 
 pub use self::drain::remove_all;
 pub use self::join::ensure_one;
+use self::join::BootstrapToken;
 use self::session::Session;
 use crate::client::output::print_list;
 use crate::client::{Context, Failure};
@@ -38,6 +39,9 @@ pub enum NodeCommand {
         /// The zone of all of them [default: the zones of the cell in turn].
         #[arg(long)]
         zone: Option<String>,
+        /// Join with this bootstrap token [default: a new one of ten minutes].
+        #[arg(long, env = "SKEP_JOIN_TOKEN", hide_env_values = true, value_parser = join::parse_token)]
+        token: Option<BootstrapToken>,
     },
     /// List the nodes of a cluster.
     #[command(visible_alias = "ls")]
@@ -62,8 +66,13 @@ pub enum NodeCommand {
 /// Runs `skep node …`.
 pub async fn run(args: NodeArgs, context: &Context) -> Result<(), Failure> {
     match args.command {
-        NodeCommand::Add { cluster, count, zone } => {
-            let names = join::add(&cluster, count, zone.as_deref(), context).await?;
+        NodeCommand::Add {
+            cluster,
+            count,
+            zone,
+            token,
+        } => {
+            let names = join::add(&cluster, count, zone.as_deref(), token, context).await?;
             let session = Session::open(&cluster, context).await?;
             let rows = session.rows(context).await?;
             print_list(

@@ -25,14 +25,47 @@ const TOKEN_TTL: SignedDuration = SignedDuration::from_mins(10);
 /// How long a node that has joined may take to be ready.
 const READY_LIMIT: Duration = Duration::from_mins(3);
 
+/// A bootstrap token as Kubernetes writes it.
+#[derive(Clone)]
+pub struct BootstrapToken(String);
+
+impl std::fmt::Debug for BootstrapToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BootstrapToken({})", self.parts().0)
+    }
+}
+
+impl BootstrapToken {
+    /// The id, which is no secret, and the secret.
+    fn parts(&self) -> (&str, &str) {
+        self.0.split_once('.').unwrap_or_default()
+    }
+}
+
+/// Parses six and sixteen lower-case letters and digits with a dot between them.
+pub(super) fn parse_token(text: &str) -> Result<BootstrapToken, String> {
+    let is_part = |part: &str, length: usize| {
+        let is_symbol = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        part.len() == length && part.chars().all(is_symbol)
+    };
+    match text.split_once('.') {
+        Some((id, secret)) if is_part(id, 6) && is_part(secret, 16) => Ok(BootstrapToken(text.to_owned())),
+        _ => Err("a bootstrap token is six and sixteen of a-z and 0-9 with a dot between them".to_owned()),
+    }
+}
+
 /// Adds nodes to a cluster, waits until they are ready, and returns their names.
 pub(super) async fn add(
     cluster: &str,
     count: u8,
     zone: Option<&str>,
+    token: Option<BootstrapToken>,
     context: &Context,
 ) -> Result<Vec<String>, Failure> {
     let session = Session::open(cluster, context).await?;
+    if let Some(token) = &token {
+        session.check_token(token, cluster).await?;
+    }
     let zones = match zone {
         Some(zone) => vec![zone.to_owned(); usize::from(count)],
         None => zones(context)
@@ -43,7 +76,7 @@ pub(super) async fn add(
             .collect(),
     };
     let display = Display::new();
-    let added = session.join(cluster, &zones, &display, context).await;
+    let added = session.join(cluster, &zones, token, &display, context).await;
     display.clear();
     added
 }
@@ -53,7 +86,7 @@ pub async fn ensure_one(cluster: &str, context: &Context) -> Result<Client, Fail
     let session = Session::open(cluster, context).await?;
     let local = workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
     if local.is_empty() {
-        add(cluster, 1, None, context).await?;
+        add(cluster, 1, None, None, context).await?;
     }
     Ok(session.client)
 }
@@ -71,6 +104,7 @@ impl Session {
         &self,
         cluster: &str,
         zones: &[String],
+        given: Option<BootstrapToken>,
         display: &Display,
         context: &Context,
     ) -> Result<Vec<String>, Failure> {
@@ -95,10 +129,15 @@ impl Session {
             home: context.home.path(),
             supervisor: &supervisor,
         };
-        let token = self.create_token().await?;
+        let (token, is_ours) = match given {
+            Some(BootstrapToken(token)) => (self.with_authority(token), false),
+            None => (self.create_token().await?, true),
+        };
         let added =
             workers::add_workers(&place, &self.tenant, cluster, zones, &token, &artifacts, display).await;
-        self.delete_token(&token).await;
+        if is_ours {
+            self.delete_token(&token).await;
+        }
         let added: Vec<_> = added
             .map_err(Failure::from_error)?
             .into_iter()
@@ -133,10 +172,37 @@ impl Session {
             .create(&PostParams::default(), &object)
             .await
             .context("cannot make a bootstrap token")?;
-        Ok(JoinToken {
-            token: format!("{id}.{secret}"),
+        Ok(self.with_authority(format!("{id}.{secret}")))
+    }
+
+    fn with_authority(&self, token: String) -> JoinToken {
+        JoinToken {
+            token,
             authority_hash: self.authority_hash.clone(),
-        })
+        }
+    }
+
+    /// Looks whether a token that was given can still let a node in, before a machine is made for it.
+    async fn check_token(&self, token: &BootstrapToken, cluster: &str) -> Result<(), Failure> {
+        let (id, secret) = token.parts();
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
+        let found = secrets
+            .get_opt(&format!("bootstrap-token-{id}"))
+            .await
+            .context("cannot read the cluster's bootstrap tokens")?;
+        let data = found.and_then(|found| found.data).unwrap_or_default();
+        let value = |key: &str| data.get(key).and_then(|value| std::str::from_utf8(&value.0).ok());
+        let hint = "leave --token out to have a new one made";
+        if value("token-secret") != Some(secret) {
+            return Err(Failure::Refused(format!(
+                "token {id} is none of cluster {cluster}: it is used up, has expired, or is another cluster's; {hint}"
+            )));
+        }
+        let end = value("expiration").and_then(|text| text.parse::<Timestamp>().ok());
+        match end.filter(|end| *end <= Timestamp::now()) {
+            Some(end) => Err(Failure::Refused(format!("token {id} has expired at {end}; {hint}"))),
+            None => Ok(()),
+        }
     }
 
     /// It ends by itself in minutes; a failure here is no failure of the join.
