@@ -186,7 +186,7 @@ mod tests {
     use crate::layout::Layout;
 
     #[test]
-    fn a_node_has_its_directories_in_place_and_what_is_added() {
+    fn golden() {
         let artifacts = Artifacts {
             kubernetes: "1.36.4".into(),
             etcd: "3.6.7".into(),
