@@ -2,10 +2,12 @@
 //!
 //! It drives the platform only through what users have: the `skep` command, the HTTP API and Kubernetes.
 
+pub mod bench;
+pub mod containers;
 pub mod leftovers;
 pub mod platform;
 pub mod promises;
 pub mod tenant;
 
 pub use platform::{Output, Platform};
-pub use tenant::Tenant;
+pub use tenant::{Namespace, Tenant};

@@ -61,6 +61,17 @@ impl Tenant {
         .await
     }
 
+    /// Runs `kubectl` with a bearer token in place of the user's certificate.
+    pub async fn with_token(&self, token: &str, arguments: &[&str]) -> Result<Output> {
+        let mut config: serde_json::Value = serde_saphyr::from_str(&self.kubeconfig()?)?;
+        config["users"][0]["user"] = serde_json::json!({"token": token});
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), config.to_string())?;
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(file.path()).args(arguments);
+        run(&mut command, None).await
+    }
+
     /// A `kubectl` of the tenant's user that is not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");

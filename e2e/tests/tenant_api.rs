@@ -71,7 +71,16 @@ async fn a_deployment_makes_pods_that_wait_for_a_node() {
         "--image=localhost/web",
         "--replicas=2",
     ];
-    tenant.kubectl(&create).await.unwrap().success().unwrap();
+    let create = [&create[..], &["--dry-run=client", "-o", "json"]].concat();
+    let mut deployment = tenant.kubectl(&create).await.unwrap().json().unwrap();
+    // Such a node there is not.
+    deployment["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"skep.dev/none": ""});
+    tenant
+        .kubectl_with(&["create", "-f", "-"], &deployment.to_string())
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
     eventually("two pods are pending", || async {
         let pods = tenant
             .kubectl(&["-n", "pending", "get", "pods", "-o", "json"])

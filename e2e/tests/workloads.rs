@@ -64,7 +64,7 @@ fn pod(name: &str, image: &str, command: &[&str], node: Option<&str>) -> String 
 }
 
 /// The log of a pod that ran to its end, whatever the end.
-async fn outcome(space: &Namespace, name: &str) -> Result<String> {
+async fn outcome(space: &Namespace<'_>, name: &str) -> Result<String> {
     eventually(&format!("pod {name} ends"), || async {
         let output = ["get", "pod", name, "-o", "jsonpath={.status.phase}"];
         let phase = space.kubectl(&output).await?.success()?;
@@ -75,7 +75,7 @@ async fn outcome(space: &Namespace, name: &str) -> Result<String> {
     space.kubectl(&["logs", name]).await?.success()
 }
 
-async fn wait_ready(space: &Namespace, what: &str) {
+async fn wait_ready(space: &Namespace<'_>, what: &str) {
     let condition = if what.starts_with("pod/") { "Ready" } else { "Available" };
     let arguments = ["wait", &format!("--for=condition={condition}"), what, "--timeout=120s"];
     space.kubectl(&arguments).await.unwrap().success().unwrap();
@@ -109,7 +109,10 @@ async fn pods_of_either_node_reach_a_service_by_its_name() {
     let url = format!("http://hello.{}.svc.cluster.local/", space.name);
     for (index, node) in all.iter().enumerate() {
         let name = format!("client-{index}");
-        let script = format!("for i in 1 2 3 4 5; do wget -q -T 5 -O - {url} && wget -q -T 5 -O - http://hello/ && exit 0; sleep 1; done; exit 1");
+        let script = format!(
+            "for i in 1 2 3 4 5; do timeout 5 wget -q -O - {url} && timeout 5 wget -q -O - http://hello/ && exit 0; \
+             sleep 1; done; exit 1"
+        );
         space
             .apply(&pod(&name, BUSYBOX, &["/bin/sh", "-c", &script], Some(node)))
             .await
@@ -145,7 +148,7 @@ async fn logs_exec_copy_attach_and_tunnels_work() {
     attached_input_is_heard(&space).await;
 }
 
-async fn copies_both_ways(space: &Namespace) {
+async fn copies_both_ways(space: &Namespace<'_>) {
     let directory = tempfile::tempdir().unwrap();
     let (there, back) = (directory.path().join("there"), directory.path().join("back"));
     let content = "copied ".repeat(10_000);
@@ -157,7 +160,7 @@ async fn copies_both_ways(space: &Namespace) {
     assert_eq!(std::fs::read_to_string(back).unwrap(), content);
 }
 
-async fn tunnel_serves(space: &Namespace) {
+async fn tunnel_serves(space: &Namespace<'_>) {
     let mut tunnel = space
         .command(&["port-forward", "pod/shell", ":8080"])
         .stdout(Stdio::piped())
@@ -179,7 +182,7 @@ async fn tunnel_serves(space: &Namespace) {
     tunnel.kill().await.unwrap();
 }
 
-async fn attached_input_is_heard(space: &Namespace) {
+async fn attached_input_is_heard(space: &Namespace<'_>) {
     let mut attached = space
         .command(&["attach", "-i", "shell"])
         .stdin(Stdio::piped())

@@ -59,11 +59,12 @@ async fn pods_reach_their_api_by_the_name_that_their_node_gives() {
         let answer = connection.echo("hello").await.unwrap();
         assert_eq!(answer, format!("{} hello", tenant.cpid()));
     }
-    let hello = client_hello(&one.hosts()[0]);
+    let [api, _, konnectivity]: [String; 3] = one.hosts().try_into().unwrap();
+    let hello = client_hello(&api);
     // Names that sleepers wake by, names of nobody, of no control plane, and none at all.
     let strangers = [
-        one.hosts()[0].as_str(),
-        one.hosts()[2].as_str(),
+        api.as_str(),
+        konnectivity.as_str(),
         "node.czzzzzzzzz.local.skep.internal",
         "skep-xds",
         "",

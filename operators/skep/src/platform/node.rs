@@ -7,6 +7,7 @@ mod drain;
 mod join;
 mod list;
 mod session;
+mod upgrade;
 
 use clap::{Args, Subcommand};
 
@@ -42,6 +43,17 @@ pub enum NodeCommand {
         /// Join with this bootstrap token [default: a new one of ten minutes].
         #[arg(long, env = "SKEP_JOIN_TOKEN", hide_env_values = true, value_parser = join::parse_token)]
         token: Option<BootstrapToken>,
+    },
+    /// Bring nodes to the version of their cluster, one at a time: cordon, drain, upgrade, uncordon.
+    #[command(after_help = "Example:\n  skep node upgrade demo")]
+    Upgrade {
+        /// The cluster's name.
+        cluster: String,
+        /// The nodes' names [default: all of the cluster].
+        nodes: Vec<String>,
+        /// Also nodes that run the version already: they get the programs and images of this build.
+        #[arg(long)]
+        force: bool,
     },
     /// List the nodes of a cluster.
     #[command(visible_alias = "ls")]
@@ -84,6 +96,11 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<(), Failure> {
             )?;
             Ok(())
         }
+        NodeCommand::Upgrade {
+            cluster,
+            nodes,
+            force,
+        } => upgrade::upgrade(&cluster, &nodes, force, context).await,
         NodeCommand::List { cluster } => {
             let rows = Session::open(&cluster, context).await?.rows(context).await?;
             print_list(context.global.output, &rows)?;

@@ -72,7 +72,7 @@ async fn remove_machines(cpid: &str, names: &[String], context: &Context) -> Res
 
 impl Session {
     /// Moves pods away as `kubectl drain` does: cordon, then evictions, which disruption budgets may hold up.
-    async fn drain(&self, name: &str) -> Result<(), Failure> {
+    pub(super) async fn drain(&self, name: &str) -> Result<(), Failure> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let cordon = Patch::Merge(json!({"spec": {"unschedulable": true}}));
         nodes

@@ -1,5 +1,6 @@
 //! How machines become nodes of a cluster: a token for minutes, plain kubeadm, and the wait until they are ready.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
 use rand::Rng;
 use serde_json::json;
+use skep_distro::Artifacts;
 use skep_provider::workers::{self, JoinToken, Place};
 
 use super::list::is_ready;
@@ -68,17 +70,35 @@ pub(super) async fn add(
     }
     let zones = match zone {
         Some(zone) => vec![zone.to_owned(); usize::from(count)],
-        None => zones(context)
-            .await?
-            .into_iter()
-            .cycle()
-            .take(usize::from(count))
-            .collect(),
+        None => {
+            let local =
+                workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
+            let taken = local.iter().map(|worker| worker.zone.as_str());
+            spread(&zones(context).await?, taken, count)
+        }
     };
     let display = Display::new();
     let added = session.join(cluster, &zones, token, &display, context).await;
     display.clear();
     added
+}
+
+/// The zones of further nodes: each goes where the fewest are, the first of several.
+fn spread<'a>(zones: &[String], taken: impl Iterator<Item = &'a str>, count: u8) -> Vec<String> {
+    let mut load: BTreeMap<&str, usize> = BTreeMap::new();
+    for zone in taken {
+        *load.entry(zone).or_default() += 1;
+    }
+    let mut chosen = Vec::new();
+    for _ in 0..count {
+        let emptiest = zones
+            .iter()
+            .min_by_key(|zone| load.get(zone.as_str()).copied().unwrap_or(0));
+        let Some(zone) = emptiest else { break };
+        *load.entry(zone).or_default() += 1;
+        chosen.push(zone.clone());
+    }
+    chosen
 }
 
 /// Makes sure that a cluster has a worker on this machine, and returns a client of the cluster.
@@ -89,6 +109,16 @@ pub async fn ensure_one(cluster: &str, context: &Context) -> Result<Client, Fail
         add(cluster, 1, None, None, context).await?;
     }
     Ok(session.client)
+}
+
+/// The command that becomes a machine's supervisor: this program.
+pub(super) fn supervisor() -> Result<[OsString; 3], Failure> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok([
+        program.into_os_string(),
+        OsString::from("machine"),
+        OsString::from("run"),
+    ])
 }
 
 /// The cell's zones.
@@ -108,21 +138,8 @@ impl Session {
         display: &Display,
         context: &Context,
     ) -> Result<Vec<String>, Failure> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let request = skep_distro::Request {
-            cache: skep_distro::default_cache(),
-            kubernetes: self.version().await?,
-            prebuilt: None,
-            operator_binary: None,
-        };
-        let artifacts = skep_distro::ensure(&request, display)
-            .await
-            .map_err(Failure::from_error)?;
-        let supervisor = [
-            program.into_os_string(),
-            OsString::from("machine"),
-            OsString::from("run"),
-        ];
+        let artifacts = self.artifacts(display).await?;
+        let supervisor = supervisor()?;
         let instance = instance();
         let place = Place {
             instance: &instance,
@@ -148,6 +165,19 @@ impl Session {
             .step("nodes", "nodes become ready", Some(Duration::from_secs(5)), ready)
             .await?;
         Ok(added)
+    }
+
+    /// The distribution of the cluster's version.
+    pub(super) async fn artifacts(&self, display: &Display) -> Result<Artifacts, Failure> {
+        let request = skep_distro::Request {
+            cache: skep_distro::default_cache(),
+            kubernetes: self.version().await?,
+            prebuilt: None,
+            operator_binary: None,
+        };
+        skep_distro::ensure(&request, display)
+            .await
+            .map_err(Failure::from_error)
     }
 
     /// A bootstrap token that lasts for minutes, as `kubeadm token create` makes one.
@@ -216,7 +246,7 @@ impl Session {
         );
     }
 
-    async fn await_ready(&self, name: &str) -> Result<(), Failure> {
+    pub(super) async fn await_ready(&self, name: &str) -> Result<(), Failure> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let ready = await_condition(nodes, name, |node: Option<&Node>| node.is_some_and(is_ready));
         match tokio::time::timeout(READY_LIMIT, ready).await {
@@ -238,4 +268,32 @@ fn random_text(length: usize) -> String {
     (0..length)
         .map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())]))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_go_to_the_zone_with_the_fewest() {
+        let zones = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(spread(&zones, [].into_iter(), 4), ["a", "b", "c", "a"]);
+        assert_eq!(spread(&zones, ["a", "b"].into_iter(), 2), ["c", "a"]);
+        assert!(spread(&[], [].into_iter(), 2).is_empty());
+    }
+
+    #[test]
+    fn a_token_is_what_kubernetes_takes() {
+        assert!(parse_token("abcdef.0123456789abcdef").is_ok());
+        for bad in [
+            "",
+            "abcdef",
+            "abcde.0123456789abcdef",
+            "Abcdef.0123456789abcdef",
+            "abcdef.0123456789abcdef0",
+        ] {
+            assert!(parse_token(bad).is_err(), "{bad}");
+        }
+        assert!(!format!("{:?}", parse_token("abcdef.0123456789abcdef")).contains("0123"));
+    }
 }

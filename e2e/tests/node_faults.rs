@@ -1,0 +1,166 @@
+//! What carries a tenant's traffic is killed: it resumes, and nothing else restarts.
+//!
+//! Alone, since it breaks what other tests use.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
+
+use std::collections::BTreeMap;
+
+use anyhow::ensure;
+use skep_e2e::containers::{self, Container};
+use skep_e2e::platform::eventually;
+use skep_e2e::{Platform, Tenant};
+
+async fn demo() -> (Platform, Tenant, String) {
+    let platform = Platform::connect().unwrap();
+    let tenant = Tenant::of(&platform, "demo").await.unwrap();
+    let get = ["-n", "project-default", "get", "tenantcluster", "demo", "-o", "jsonpath={.status.cpid}"];
+    let cpid = platform.kubectl(&get).await.unwrap().success().unwrap();
+    (platform, tenant, format!("cp-{cpid}"))
+}
+
+async fn of_cell(platform: &Platform, namespace: &str) -> Vec<Container> {
+    let pods = platform.kubectl(&["-n", namespace, "get", "pods", "-o", "json"]).await.unwrap();
+    containers::running(&pods.json().unwrap())
+}
+
+async fn of_tenant(tenant: &Tenant) -> Vec<Container> {
+    let pods = tenant.kubectl(&["-n", "kube-system", "get", "pods", "-o", "json"]).await.unwrap();
+    containers::running(&pods.json().unwrap())
+}
+
+fn restarts(all: &[Container]) -> BTreeMap<&str, i64> {
+    all.iter().map(|container| (container.name.as_str(), container.restarts)).collect()
+}
+
+/// Waits until exactly the killed ones were restarted, each once.
+async fn only_these_restarted<F>(before: &[Container], killed: &[&Container], mut now: impl FnMut() -> F)
+where
+    F: Future<Output = Vec<Container>>,
+{
+    let mut wanted = restarts(before);
+    for container in killed {
+        *wanted.get_mut(container.name.as_str()).unwrap() += 1;
+    }
+    eventually("what was killed runs again", || {
+        let now = now();
+        let wanted = &wanted;
+        async move {
+            let now = now.await;
+            ensure!(restarts(&now) == *wanted, "{:?} instead of {wanted:?}", restarts(&now));
+            Ok(())
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Logs of the demo's web server, which come over the way back.
+async fn logs_come(tenant: &Tenant) {
+    eventually("logs come", || async {
+        let logs = ["-n", "kube-system", "logs", "-l", "k8s-app=kube-proxy", "--tail=1"];
+        tenant.kubectl(&logs).await?.success()
+    })
+    .await
+    .unwrap();
+}
+
+/// A pod of the tenant asks its API by the address that the node's Envoy holds.
+async fn pods_reach_their_api(tenant: &Tenant) {
+    eventually("a pod reaches its API", || async {
+        let ask = [
+            "exec",
+            "deployment/web",
+            "--",
+            "nc",
+            "-z",
+            "-w",
+            "3",
+            "kubernetes.default.svc.cluster.local",
+            "443",
+        ];
+        tenant.kubectl(&ask).await?.success()
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_gateway_is_back_and_nothing_else_restarts() {
+    let (platform, tenant, namespace) = demo().await;
+    let (gateways, planes) = (of_cell(&platform, "skep-system").await, of_cell(&platform, &namespace).await);
+    let killed: Vec<&Container> = gateways.iter().filter(|found| found.name.contains("/skep-gateway-")).collect();
+    assert_eq!(killed.len(), 3);
+    for gateway in &killed {
+        containers::kill_container(gateway).unwrap();
+    }
+    only_these_restarted(&gateways, &killed, || of_cell(&platform, "skep-system")).await;
+    eventually("the API answers through the gateway", || async {
+        tenant.kubectl(&["get", "namespaces"]).await?.success()
+    })
+    .await
+    .unwrap();
+    logs_come(&tenant).await;
+    pods_reach_their_api(&tenant).await;
+    assert_eq!(restarts(&planes), restarts(&of_cell(&platform, &namespace).await));
+}
+
+#[tokio::test]
+async fn a_killed_envoy_of_a_node_is_back_and_nothing_else_restarts() {
+    let (_, tenant, _) = demo().await;
+    let before = of_tenant(&tenant).await;
+    let killed: Vec<&Container> = before.iter().filter(|found| found.name.contains("/skep-api-proxy-")).collect();
+    assert!(killed.len() >= 2, "{before:?}");
+    for envoy in &killed {
+        containers::kill_container(envoy).unwrap();
+    }
+    only_these_restarted(&before, &killed, || of_tenant(&tenant)).await;
+    pods_reach_their_api(&tenant).await;
+}
+
+#[tokio::test]
+async fn killed_servers_of_the_way_back_are_back_and_no_apiserver_restarts() {
+    let (platform, tenant, namespace) = demo().await;
+    let before = of_cell(&platform, &namespace).await;
+    let killed: Vec<&Container> = before.iter().filter(|found| found.name.ends_with("/konnectivity")).collect();
+    assert_eq!(killed.len(), 2, "{before:?}");
+    for server in &killed {
+        containers::kill_container(server).unwrap();
+    }
+    only_these_restarted(&before, &killed, || of_cell(&platform, &namespace)).await;
+    logs_come(&tenant).await;
+}
+
+#[tokio::test]
+async fn a_killed_machine_is_started_again_by_up() {
+    let (platform, tenant, namespace) = demo().await;
+    let instance = std::env::var("SKEP_INSTANCE").unwrap();
+    let machine = format!("{instance}-{}-1", namespace.trim_start_matches("cp-"));
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if cgroup.contains(&format!("/{machine}/")) || cgroup.contains(&format!("/{machine}\n")) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            killed += i32::from(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok());
+        }
+    }
+    assert!(killed > 3, "{killed} processes of {machine}");
+    platform.skep(&["up"]).await.unwrap().success().unwrap();
+    eventually("the node is ready and its pods serve", || async {
+        let nodes = platform.skep(&["node", "list", "demo", "-o", "json"]).await?.json()?;
+        let nodes = nodes.as_array().unwrap();
+        ensure!(nodes.iter().all(|node| node["ready"] == true), "{nodes:#?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    logs_come(&tenant).await;
+    pods_reach_their_api(&tenant).await;
+}
