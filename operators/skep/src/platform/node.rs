@@ -6,8 +6,11 @@
 mod drain;
 mod join;
 mod list;
+mod load;
 mod session;
 mod upgrade;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -55,6 +58,15 @@ pub enum NodeCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Import image archives (OCI or `docker save`) into the local nodes of a cluster.
+    #[command(after_help = "Example:\n  skep node load demo web.tar")]
+    Load {
+        /// The cluster's name.
+        cluster: String,
+        /// The archives.
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
     /// List the nodes of a cluster.
     #[command(visible_alias = "ls")]
     List {
@@ -101,6 +113,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<(), Failure> {
             nodes,
             force,
         } => upgrade::upgrade(&cluster, &nodes, force, context).await,
+        NodeCommand::Load { cluster, archives } => load::load(&cluster, &archives, context).await,
         NodeCommand::List { cluster } => {
             let rows = Session::open(&cluster, context).await?.rows(context).await?;
             print_list(context.global.output, &rows)?;
