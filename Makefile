@@ -34,6 +34,11 @@ down: build ## Take all of it away; KEEP=1 keeps the data
 test: ## Every test that one machine can run, unit to real cluster
 	e2e/run
 
+.PHONY: bench
+bench: build ## The benchmarks, or one with T=NAME: tables, and target/bench/NAME.json
+	cargo build --release --locked -p skep-e2e --bin bench
+	$(CARGO_TARGET_DIR)/release/bench $(T)
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
