@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use skep_e2e::containers::{self, Container};
 use skep_e2e::platform::eventually;
-use skep_e2e::{Platform, Tenant};
+use skep_e2e::{Namespace, Platform, Tenant};
+use serde_json::json;
 
 async fn demo() -> (Platform, Tenant, String) {
     let platform = Platform::connect().unwrap();
@@ -70,21 +71,29 @@ async fn logs_come(tenant: &Tenant) {
     .unwrap();
 }
 
-/// A pod of the tenant asks its API by the address that the node's Envoy holds.
-async fn pods_reach_their_api(tenant: &Tenant) {
+/// A pod that stays, and in which `kubectl` can be run with the pod's own account.
+async fn asker(tenant: &Tenant) -> Namespace<'_> {
+    let space = Namespace::create(tenant, "asker").await.unwrap();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "asker"},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
+            "name": "main", "image": "localhost/kube-proxy:v1.36.3", "imagePullPolicy": "IfNotPresent",
+            "command": ["kubectl", "proxy"],
+        }]},
+    });
+    space.apply(&pod.to_string()).await.unwrap();
+    let wait = ["wait", "--for=condition=Ready", "pod/asker", "--timeout=120s"];
+    space.kubectl(&wait).await.unwrap().success().unwrap();
+    space
+}
+
+/// The pod asks its API by the address that the node's Envoy holds.
+async fn it_reaches_its_api(space: &Namespace<'_>) {
     eventually("a pod reaches its API", || async {
-        let ask = [
-            "exec",
-            "deployment/web",
-            "--",
-            "nc",
-            "-z",
-            "-w",
-            "3",
-            "kubernetes.default.svc.cluster.local",
-            "443",
-        ];
-        tenant.kubectl(&ask).await?.success()
+        let ask = ["exec", "asker", "--", "kubectl", "get", "--raw", "/version", "--request-timeout=5s"];
+        let answer = space.kubectl(&ask).await?.success()?;
+        ensure!(answer.contains("gitVersion"), "{answer}");
+        Ok(())
     })
     .await
     .unwrap();
@@ -93,6 +102,7 @@ async fn pods_reach_their_api(tenant: &Tenant) {
 #[tokio::test]
 async fn a_killed_gateway_is_back_and_nothing_else_restarts() {
     let (platform, tenant, namespace) = demo().await;
+    let space = asker(&tenant).await;
     let (gateways, planes) = (of_cell(&platform, "skep-system").await, of_cell(&platform, &namespace).await);
     let killed: Vec<&Container> = gateways.iter().filter(|found| found.name.contains("/skep-gateway-")).collect();
     assert_eq!(killed.len(), 3);
@@ -106,13 +116,14 @@ async fn a_killed_gateway_is_back_and_nothing_else_restarts() {
     .await
     .unwrap();
     logs_come(&tenant).await;
-    pods_reach_their_api(&tenant).await;
+    it_reaches_its_api(&space).await;
     assert_eq!(restarts(&planes), restarts(&of_cell(&platform, &namespace).await));
 }
 
 #[tokio::test]
 async fn a_killed_envoy_of_a_node_is_back_and_nothing_else_restarts() {
     let (_, tenant, _) = demo().await;
+    let space = asker(&tenant).await;
     let before = of_tenant(&tenant).await;
     let killed: Vec<&Container> = before.iter().filter(|found| found.name.contains("/skep-api-proxy-")).collect();
     assert!(killed.len() >= 2, "{before:?}");
@@ -120,7 +131,7 @@ async fn a_killed_envoy_of_a_node_is_back_and_nothing_else_restarts() {
         containers::kill_container(envoy).unwrap();
     }
     only_these_restarted(&before, &killed, || of_tenant(&tenant)).await;
-    pods_reach_their_api(&tenant).await;
+    it_reaches_its_api(&space).await;
 }
 
 #[tokio::test]
@@ -139,6 +150,7 @@ async fn killed_servers_of_the_way_back_are_back_and_no_apiserver_restarts() {
 #[tokio::test]
 async fn a_killed_machine_is_started_again_by_up() {
     let (platform, tenant, namespace) = demo().await;
+    let space = asker(&tenant).await;
     let instance = std::env::var("SKEP_INSTANCE").unwrap();
     let machine = format!("{instance}-{}-1", namespace.trim_start_matches("cp-"));
     let mut killed = 0;
@@ -162,5 +174,5 @@ async fn a_killed_machine_is_started_again_by_up() {
     .await
     .unwrap();
     logs_come(&tenant).await;
-    pods_reach_their_api(&tenant).await;
+    it_reaches_its_api(&space).await;
 }

@@ -85,6 +85,21 @@ async fn the_cell_is_closed(platform: &Platform, cpid: &str, machine: &str) {
     assert_eq!(reach(&netns, front, 443).await, 35);
 }
 
+/// Drained, started anew with this build's programs, and taking pods again.
+async fn a_node_is_upgraded(platform: &Platform, name: &str) {
+    let due = platform.skep(&["node", "upgrade", "demo", name]).await.unwrap();
+    assert!(due.success().unwrap().contains("already"));
+    let upgrade = platform.skep(&["node", "upgrade", "demo", name, "--force"]).await.unwrap();
+    assert!(upgrade.success().unwrap().contains(name));
+    let tenant = Tenant::of(platform, "demo").await.unwrap();
+    let node = tenant.kubectl(&["get", "node", name, "-o", "json"]).await.unwrap().json().unwrap();
+    assert_eq!(node["spec"]["unschedulable"], Value::Null, "{node:#}");
+    let pods = ["-n", "kube-system", "wait", "pods", "--for=condition=Ready", "--timeout=120s"];
+    let on_node = format!("--field-selector=spec.nodeName={name}");
+    let wait = [&pods[..], &[on_node.as_str()]].concat();
+    tenant.kubectl(&wait).await.unwrap().success().unwrap();
+}
+
 /// Long, because two machines start, join and end.
 #[tokio::test]
 async fn workers_join_run_pods_and_go() {
@@ -117,6 +132,8 @@ async fn workers_join_run_pods_and_go() {
     .await;
     pods_run(&platform).await;
     the_cell_is_closed(&platform, &cpid, machine_of(names[0])).await;
+
+    a_node_is_upgraded(&platform, names[0]).await;
 
     let missing = platform
         .skep(&["node", "delete", "demo", "nobody"])

@@ -209,6 +209,27 @@ async fn attached_input_is_heard(space: &Namespace<'_>) {
     attached.kill().await.unwrap();
 }
 
+/// What `skep up` says last, typed as it stands.
+#[tokio::test]
+async fn the_last_line_of_up_works() {
+    let tenant = demo().await;
+    let mut tunnel = tenant
+        .command(&["port-forward", "service/web", ":80"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tunnel.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line());
+    let line = line.await.unwrap().unwrap().unwrap();
+    let address = line.split_whitespace().nth(2).unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "--max-time", "30", &format!("http://{address}/")]);
+    let answer = run(&mut curl, None).await.unwrap().success().unwrap();
+    assert!(answer.starts_with("Hello from a pod"), "{answer}");
+    tunnel.kill().await.unwrap();
+}
+
 #[tokio::test]
 async fn metrics_are_an_aggregated_api() {
     let tenant = demo().await;
