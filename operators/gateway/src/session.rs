@@ -217,7 +217,7 @@ mod tests {
         let mut session = Session::default();
         let pages = session.request(request(Kind::Cluster, &[]), &snapshot);
         let sizes: Vec<usize> = pages.iter().map(|page| page.resources.len()).collect();
-        assert_eq!(sizes, [1000, 200]);
+        assert_eq!(sizes, [1000, 800]);
     }
 
     #[test]

@@ -30,7 +30,10 @@ fn status_at(
         observed,
         material: material.as_ref(),
         bootstrap,
-        inside: &Inside::NotTried,
+        inside: &match bootstrap {
+            Bootstrap::Done => Inside::Applied(37),
+            Bootstrap::NotTried | Bootstrap::Failed(_) => Inside::NotTried,
+        },
         turn: Turn::Now,
         problem: None,
     };
@@ -120,6 +123,7 @@ fn what_was_known_stays_known_through_an_outage() {
     let status = status_at(&object, &observed, &Bootstrap::NotTried, "2026-11-21T12:00:02Z");
     assert_eq!(status.version.as_deref(), Some("1.36.3"));
     assert!(conditions::is_true(&status.conditions, reasons::BOOTSTRAPPED));
+    assert!(conditions::is_true(&status.conditions, reasons::COMPONENTS_APPLIED));
     assert!(!conditions::is_true(&status.conditions, reasons::READY));
     let invalid = InvalidSpec {
         field: "spec.x".into(),
@@ -127,7 +131,7 @@ fn what_was_known_stays_known_through_an_outage() {
     };
     let status = build_invalid(&object, &invalid, at("2026-11-21T12:00:03Z"));
     assert_eq!(status.conditions[0].message, "spec.x: is wrong");
-    assert_eq!(status.conditions.len(), 7);
+    assert_eq!(status.conditions.len(), 8);
 }
 
 #[test]
