@@ -26,7 +26,7 @@ fn programs() -> Value {
 }
 
 fn program(all: &Value, name: &str) -> PathBuf {
-    PathBuf::from(all["tests"]["bin"].as_str().unwrap()).join(name)
+    PathBuf::from(all["tests"]["programs"][name].as_str().unwrap())
 }
 
 /// Brings the images that upstream's tests want onto demo's nodes.
@@ -61,7 +61,7 @@ async fn the_first_conformance_tests_pass() {
     let kubeconfig = directory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, tenant.kubeconfig().unwrap()).unwrap();
     let repositories = directory.path().join("repositories.yaml");
-    let registries: Value = ["promoterE2eRegistry", "gcRegistry", "sigStorageRegistry", "buildImageRegistry", "gcEtcdRegistry"]
+    let registries: Value = ["promoterE2eRegistry", "gcRegistry", "gcEtcdRegistry"]
         .map(|key| (key.to_owned(), json!("localhost")))
         .into_iter()
         .collect::<serde_json::Map<_, _>>()
