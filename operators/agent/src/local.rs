@@ -127,6 +127,11 @@ impl Local {
         Ok(copy.filter(|copy| is_copy(copy)).cloned())
     }
 
+    /// What all copies in the cache are about.
+    pub fn copies(&self) -> Vec<Key> {
+        copy_keys(&self.copies)
+    }
+
     /// How many control planes are in this cell.
     pub fn tenants(&self) -> usize {
         self.planes.len()
@@ -168,13 +173,18 @@ impl Watches {
             }
             future::ready(())
         });
+        let cached = copies.as_reader();
         let copies = watched(copies, Api::all(client.clone()), ours, |_| {}).for_each(|event| {
             match event {
-                Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => {
+                Event::Apply(object) | Event::Delete(object) => {
                     queue.extend(object.0.ok().filter(is_copy).map(|copy| Key::of(&copy)));
                 }
-                Event::InitDone => queue.extend(mirror.requests(None)),
-                Event::Init => {}
+                // The cache has what was listed only now; copies whose request is gone are in no mirror.
+                Event::InitDone => {
+                    queue.extend(mirror.requests(None));
+                    queue.extend(copy_keys(&cached));
+                }
+                Event::Init | Event::InitApply(_) => {}
             }
             future::ready(())
         });
@@ -208,6 +218,12 @@ where
         }
         future::ready(event.ok())
     })
+}
+
+fn copy_keys(cache: &Cache<CertificateRequest>) -> Vec<Key> {
+    let all = cache.state();
+    let copies = all.iter().filter_map(|object| object.0.as_ref().ok());
+    copies.filter(|object| is_copy(object)).map(Key::of).collect()
 }
 
 /// Of a node, its conditions alone are kept.

@@ -103,7 +103,12 @@ pub async fn pull(agent: &Agent, queue: &Queue) {
                 failures = 0;
                 HUB_REACHABLE.set(1);
                 since = Some(pull.since.clone());
+                let is_complete = pull.complete;
                 queue.extend(agent.mirror.apply(pull));
+                if is_complete {
+                    // Until now an absence meant nothing: copies whose request is gone were skipped.
+                    queue.extend(agent.local.copies());
+                }
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
