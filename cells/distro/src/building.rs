@@ -173,7 +173,7 @@ impl Site {
     }
 
     fn finish(&self, cache: &Cache, lock: &Lock, output: &Path) -> Result<Binaries, Error> {
-        let names: Vec<&str> = self.component.binaries().collect();
+        let names: Vec<&str> = self.component.outputs().collect();
         let sums = sums::of_files(output, &names)?;
         cache.finish(lock, output, (&entry_name(&self.component), &self.key), sums)
     }

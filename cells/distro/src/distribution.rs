@@ -29,11 +29,23 @@ pub(crate) struct Distribution {
 pub(crate) struct Component {
     pub name: String,
     pub version: String,
+    #[serde(default, skip_serializing)]
+    pub purpose: Purpose,
     #[serde(skip_serializing)]
     minutes: u64,
     #[serde(skip_serializing)]
     pub disk_mebibytes: u64,
     pub source: Source,
+}
+
+/// What a thing is made for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) enum Purpose {
+    /// Cells and tenants run it.
+    #[default]
+    Platform,
+    /// Only tests of cells and tenants want it.
+    Test,
 }
 
 /// Where a component's binaries come from; the maps give each binary its package or path.
@@ -57,6 +69,12 @@ pub(crate) struct GoSource {
     #[serde(default)]
     pub cgo: Cgo,
     pub binaries: BTreeMap<String, String>,
+    /// Packages whose tests become a binary.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tests: BTreeMap<String, String>,
+    /// Files of the module that is pinned, each with its path there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 /// Whether C code is compiled in, which then is linked statically.
@@ -91,10 +109,18 @@ pub(crate) struct Node {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ImageRecipe {
     pub name: String,
+    #[serde(default)]
+    pub purpose: Purpose,
     pub references: Vec<String>,
     /// Binaries of the distribution, each with its path in the image.
     #[serde(default)]
     pub files: BTreeMap<String, PathBuf>,
+    /// Files of the distribution that are no programs, each with its path in the image.
+    #[serde(default)]
+    pub data: BTreeMap<String, PathBuf>,
+    /// Directories that are there and empty.
+    #[serde(default)]
+    pub directories: Vec<PathBuf>,
     /// Symbolic links beside a binary or a host program, by its name.
     #[serde(default)]
     pub links: BTreeMap<String, Vec<String>>,
@@ -106,6 +132,9 @@ pub(crate) struct ImageRecipe {
     pub operator: Option<PathBuf>,
     #[serde(default)]
     pub entrypoint: Vec<String>,
+    /// The arguments of the entry point where a pod gives none.
+    #[serde(default)]
+    pub command: Vec<String>,
 }
 
 /// The Kubernetes versions that the distribution can run.
@@ -125,8 +154,8 @@ impl Distribution {
         })
     }
 
-    /// The components that run with one version of Kubernetes.
-    pub fn components_for(&self, kubernetes: &str) -> Result<Vec<Component>, Error> {
+    /// The components that run with one version of Kubernetes; those for tests bring the platform's too.
+    pub fn components_for(&self, kubernetes: &str, purpose: Purpose) -> Result<Vec<Component>, Error> {
         let versions = self.versions();
         if !versions.supported.iter().any(|v| v == kubernetes) {
             return Err(Error::UnknownKubernetes {
@@ -134,8 +163,15 @@ impl Distribution {
                 supported: versions.supported.join(", "),
             });
         }
-        let wanted = |c: &&Component| c.name != "kubernetes" || c.version == kubernetes;
+        let wanted =
+            |c: &&Component| c.purpose <= purpose && (c.name != "kubernetes" || c.version == kubernetes);
         Ok(self.components.iter().filter(wanted).cloned().collect())
+    }
+
+    /// The images for one purpose.
+    pub fn images_for(&self, purpose: Purpose) -> Vec<ImageRecipe> {
+        let wanted = |image: &&ImageRecipe| image.purpose == purpose;
+        self.images.iter().filter(wanted).cloned().collect()
     }
 
     /// The Kubernetes versions in the pins, in their order.
@@ -154,13 +190,24 @@ impl Component {
         Duration::from_secs(self.minutes * 60)
     }
 
-    /// The binaries it makes.
-    pub fn binaries(&self) -> impl Iterator<Item = &str> {
-        let binaries = match &self.source {
-            Source::Go(go) => &go.binaries,
-            Source::Wheel(wheel) => &wheel.binaries,
+    /// The programs it makes.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        let (binaries, tests) = match &self.source {
+            Source::Go(go) => (&go.binaries, Some(&go.tests)),
+            Source::Wheel(wheel) => (&wheel.binaries, None),
         };
-        binaries.keys().map(String::as_str)
+        let tests = tests.into_iter().flat_map(BTreeMap::keys);
+        binaries.keys().chain(tests).map(String::as_str)
+    }
+
+    /// All the files it makes: the programs, and what comes with them.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        let files = match &self.source {
+            Source::Go(go) => Some(&go.files),
+            Source::Wheel(_) => None,
+        };
+        let files = files.into_iter().flat_map(BTreeMap::keys);
+        self.programs().chain(files.map(String::as_str))
     }
 
     /// Fills the version's placeholders in a recipe's string.
@@ -180,7 +227,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{SYSTEM_PACKAGES, modules};
+    use crate::{SYSTEM_PACKAGES, TEST_PACKAGES, modules};
 
     /// The version that a go.mod requires of a module, and the text around it.
     fn required(module: &str, pin: &str) -> Option<String> {
@@ -237,17 +284,72 @@ mod tests {
     fn every_version_has_all_that_nodes_and_images_want() {
         let distribution = Distribution::embedded().unwrap();
         for version in distribution.versions().supported {
-            let components = distribution.components_for(&version).unwrap();
-            let made: BTreeSet<&str> = components.iter().flat_map(Component::binaries).collect();
-            let node = &distribution.node;
-            let images = distribution.images.iter().flat_map(|image| image.files.keys());
-            for name in node.bin.iter().chain(&node.cni).chain(images) {
-                assert!(
-                    made.contains(name.as_str()),
-                    "nothing makes {name} with Kubernetes {version}"
-                );
+            for purpose in [Purpose::Platform, Purpose::Test] {
+                let components = distribution.components_for(&version, purpose).unwrap();
+                let made: BTreeSet<&str> = components.iter().flat_map(Component::outputs).collect();
+                let node = &distribution.node;
+                let images = distribution.images_for(purpose);
+                let images = images
+                    .iter()
+                    .flat_map(|image| image.files.keys().chain(image.data.keys()));
+                for name in node.bin.iter().chain(&node.cni).chain(images) {
+                    assert!(
+                        made.contains(name.as_str()),
+                        "nothing makes {name} with Kubernetes {version}"
+                    );
+                }
             }
         }
+    }
+
+    #[test]
+    fn what_only_tests_want_is_made_only_for_them() {
+        let distribution = Distribution::embedded().unwrap();
+        let named = |purpose| -> Vec<String> {
+            let components = distribution
+                .components_for(&distribution.default_kubernetes, purpose)
+                .unwrap();
+            components.into_iter().map(|component| component.name).collect()
+        };
+        let (platform, test) = (named(Purpose::Platform), named(Purpose::Test));
+        assert!(!platform.contains(&"helm".to_owned()), "{platform:?}");
+        assert!(test.contains(&"helm".to_owned()), "{test:?}");
+        assert!(platform.iter().all(|name| test.contains(name)), "{test:?}");
+        let images = distribution.images_for(Purpose::Platform);
+        assert!(images.iter().all(|image| image.name != "agnhost"));
+    }
+
+    #[test]
+    fn one_name_is_one_file() {
+        let distribution = Distribution::embedded().unwrap();
+        let components = distribution
+            .components_for(&distribution.default_kubernetes, Purpose::Test)
+            .unwrap();
+        let mut seen = BTreeSet::new();
+        for name in components.iter().flat_map(Component::outputs) {
+            assert!(seen.insert(name), "two components make {name}");
+        }
+    }
+
+    /// Every module that a go.mod requires, with its version.
+    fn requirements(module: &str) -> BTreeSet<String> {
+        let files = modules::files(module).unwrap();
+        let (_, content) = files.iter().find(|(name, _)| *name == "go.mod").unwrap();
+        let lines = std::str::from_utf8(content).unwrap().lines();
+        let required = lines.filter(|line| line.starts_with('\t') && line.contains(" v"));
+        required
+            .map(|line| line.trim().trim_end_matches(" // indirect").to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn tests_are_built_from_the_sources_of_hyperkube() {
+        let (hyperkube, tests) = (
+            requirements("kubernetes-1.36"),
+            requirements("kubernetes-1.36-tests"),
+        );
+        let other: Vec<_> = hyperkube.difference(&tests).collect();
+        assert!(hyperkube.len() > 100 && other.is_empty(), "{other:?}");
     }
 
     #[test]
@@ -265,8 +367,12 @@ mod tests {
     fn every_host_program_is_from_a_package_that_is_installed() {
         for image in Distribution::embedded().unwrap().images {
             for (program, package) in &image.host_programs {
+                let installed = match image.purpose {
+                    Purpose::Platform => SYSTEM_PACKAGES,
+                    Purpose::Test => &[SYSTEM_PACKAGES, TEST_PACKAGES].concat(),
+                };
                 assert!(
-                    SYSTEM_PACKAGES.contains(&package.as_str()),
+                    installed.contains(&package.as_str()),
                     "nobody installs {package}, which has {}",
                     program.display()
                 );
@@ -279,7 +385,10 @@ mod tests {
         let distribution = Distribution::embedded().unwrap();
         let versions = distribution.versions();
         assert!(versions.supported.contains(&versions.default));
-        let error = distribution.components_for("1.2.3").unwrap_err().to_string();
+        let error = distribution
+            .components_for("1.2.3", Purpose::Platform)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("1.2.3") && error.contains(&versions.default),
             "{error}"

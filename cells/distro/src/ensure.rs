@@ -7,35 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::cache::{Binaries, Cache, binaries};
-use crate::distribution::{Component, Distribution, ImageRecipe, Node};
+use crate::distribution::{Component, Distribution, ImageRecipe, Node, Purpose};
 use crate::image::{ImageArchive, Plan};
 use crate::node::{self, Directories};
-use crate::{Artifacts, Error, Progress, Request, building, sums};
+use crate::{Artifacts, Error, Progress, Request, TestArtifacts, building, sums};
 
 /// Finds or makes everything that a cell is made of.
 pub async fn ensure(request: &Request, progress: &dyn Progress) -> Result<Artifacts, Error> {
-    let distribution = Distribution::embedded()?;
-    let components = distribution.components_for(&request.kubernetes)?;
-    let cache = Cache::open(&request.cache)?;
-    let binaries = match &request.prebuilt {
-        Some(directory) => prebuilt(directory, &components, progress).await?,
-        None => building::binaries(&cache, &distribution.go, &components, progress).await?,
-    };
-    let node = node_directories(&cache, &distribution.node, &binaries, progress).await?;
-    let versions: BTreeMap<String, String> = components
-        .into_iter()
-        .map(|component| (component.name, component.version))
-        .collect();
-    let operator = request.operator_binary.clone();
-    let images = images(
-        operator,
-        &cache,
-        &distribution.images,
-        binaries,
-        versions.clone(),
-        progress,
-    )
-    .await?;
+    let made = Made::find(request, Purpose::Platform, progress).await?;
+    let node = node_directories(&made.cache, &made.distribution.node, &made.binaries, progress).await?;
+    let versions = made.versions.clone();
+    let images = made.images(request, Purpose::Platform, progress).await?;
     let version = |name: &str| {
         let found = versions.get(name).cloned();
         found.ok_or_else(|| Error::Recipe {
@@ -53,6 +35,74 @@ pub async fn ensure(request: &Request, progress: &dyn Progress) -> Result<Artifa
     })
 }
 
+/// Finds or makes what only tests want: programs that drive or fill a cell, and their images.
+///
+/// The tests of Kubernetes are those of the default version, whichever is asked for.
+pub async fn ensure_tests(request: &Request, progress: &dyn Progress) -> Result<TestArtifacts, Error> {
+    let made = Made::find(request, Purpose::Test, progress).await?;
+    let place = |name: &str| {
+        made.binaries
+            .get(name)
+            .map(|binary| (name.to_owned(), binary.path.clone()))
+    };
+    let tests = made.components.iter().filter(|c| c.purpose == Purpose::Test);
+    let programs = tests.flat_map(Component::programs).filter_map(place).collect();
+    let images = made.images(request, Purpose::Test, progress).await?;
+    Ok(TestArtifacts { programs, images })
+}
+
+/// The components that one purpose takes, made.
+struct Made {
+    distribution: Distribution,
+    cache: Cache,
+    components: Vec<Component>,
+    binaries: Binaries,
+    /// Versions by component.
+    versions: BTreeMap<String, String>,
+}
+
+impl Made {
+    async fn find(request: &Request, purpose: Purpose, progress: &dyn Progress) -> Result<Self, Error> {
+        let distribution = Distribution::embedded()?;
+        let components = distribution.components_for(&request.kubernetes, purpose)?;
+        let cache = Cache::open(&request.cache)?;
+        let binaries = match &request.prebuilt {
+            Some(directory) => prebuilt(directory, &components, progress).await?,
+            None => building::binaries(&cache, &distribution.go, &components, progress).await?,
+        };
+        let versions = components
+            .iter()
+            .map(|component| (component.name.clone(), component.version.clone()))
+            .collect();
+        Ok(Self {
+            distribution,
+            cache,
+            components,
+            binaries,
+            versions,
+        })
+    }
+
+    async fn images(
+        self,
+        request: &Request,
+        purpose: Purpose,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ImageArchive>, Error> {
+        let recipes = self.distribution.images_for(purpose);
+        let operator = request.operator_binary.clone();
+        images(
+            operator,
+            &self.cache,
+            recipes,
+            self.binaries,
+            self.versions,
+            progress,
+        )
+        .await
+    }
+}
+
 async fn prebuilt(
     directory: &Path,
     components: &[Component],
@@ -62,7 +112,7 @@ async fn prebuilt(
     progress.start("prebuilt", "verify the prebuilt binaries", None);
     let names: Vec<String> = components
         .iter()
-        .flat_map(Component::binaries)
+        .flat_map(Component::outputs)
         .map(str::to_owned)
         .collect();
     let directory = directory
@@ -101,12 +151,11 @@ async fn node_directories(
 async fn images(
     operator: Option<PathBuf>,
     cache: &Cache,
-    recipes: &[ImageRecipe],
+    recipes: Vec<ImageRecipe>,
     binaries: Binaries,
     versions: BTreeMap<String, String>,
     progress: &dyn Progress,
 ) -> Result<Vec<ImageArchive>, Error> {
-    let recipes = recipes.to_vec();
     let plans = blocking("reads what goes into the images", move || {
         let plan = |recipe| Plan::new(recipe, &binaries, operator.as_deref(), &versions).transpose();
         recipes.iter().filter_map(plan).collect::<Result<Vec<_>, _>>()
@@ -163,9 +212,9 @@ mod tests {
         std::fs::create_dir(&files).unwrap();
         let distribution = Distribution::embedded().unwrap();
         let components = distribution
-            .components_for(&distribution.default_kubernetes)
+            .components_for(&distribution.default_kubernetes, Purpose::Test)
             .unwrap();
-        let names: Vec<&str> = components.iter().flat_map(Component::binaries).collect();
+        let names: Vec<&str> = components.iter().flat_map(Component::outputs).collect();
         for name in &names {
             std::fs::write(files.join(name), format!("#!/bin/{name}")).unwrap();
         }
@@ -220,7 +269,7 @@ mod tests {
     /// All of `ensure` that does not need the programs of a configured machine.
     async fn built_without_images(request: &Request) -> Result<Directories, Error> {
         let distribution = Distribution::embedded()?;
-        let components = distribution.components_for(&request.kubernetes)?;
+        let components = distribution.components_for(&request.kubernetes, Purpose::Platform)?;
         let cache = Cache::open(&request.cache)?;
         let directory = request.prebuilt.clone().unwrap_or_default();
         let binaries = super::prebuilt(&directory, &components, &Silent).await?;

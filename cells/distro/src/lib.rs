@@ -18,16 +18,17 @@ mod progress;
 mod sums;
 mod toolchain;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 pub use distribution::Versions;
-pub use ensure::ensure;
+pub use ensure::{ensure, ensure_tests};
 pub use error::Error;
 pub use image::ImageArchive;
 pub use progress::{Progress, Silent};
-pub use toolchain::SYSTEM_PACKAGES;
+pub use toolchain::{SYSTEM_PACKAGES, TEST_PACKAGES};
 
 /// What is wanted of the distribution.
 #[derive(Clone, Debug)]
@@ -58,6 +59,15 @@ pub struct Artifacts {
     /// A directory with the CNI plugins.
     pub cni: PathBuf,
     /// The container images.
+    pub images: Vec<ImageArchive>,
+}
+
+/// What tests of cells and tenants run beside them, as files on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestArtifacts {
+    /// The programs by name, for example "e2e.test" and "helm".
+    pub programs: BTreeMap<String, PathBuf>,
+    /// The images of the pods that tests start.
     pub images: Vec<ImageArchive>,
 }
 

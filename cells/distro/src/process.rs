@@ -69,6 +69,26 @@ fn failed(what: &str, status: &str, log: &Path) -> Error {
     }
 }
 
+/// The standard output of a part of a build, trimmed; its failure is an error with the log's end.
+pub(crate) async fn answer(mut command: Command, what: &str, log: &Path) -> Result<String, Error> {
+    let done = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|e| failed(what, &format!("could not be started: {e}"), log))?;
+    if done.status.success() {
+        return Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned());
+    }
+    let mut file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(Error::io("open the log", log))?;
+    file.write_all(&done.stderr).map_err(Error::io("write", log))?;
+    Err(failed(what, &done.status.to_string(), log))
+}
+
 /// A program's standard output, trimmed; none if it cannot be run or fails.
 pub(crate) async fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let done = Command::new(program)

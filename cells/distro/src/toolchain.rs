@@ -22,6 +22,9 @@ pub const SYSTEM_PACKAGES: &[&str] = &[
     "python3-pip",
 ];
 
+/// The further Debian packages whose programs are in images for tests.
+pub const TEST_PACKAGES: &[&str] = &["bind9-dnsutils", "curl", "libc-bin", "netcat-openbsd"];
+
 /// What room the images and the node's directory take beside the components, in MiB.
 const PACKED_MEBIBYTES: u64 = 800;
 

@@ -25,17 +25,24 @@ struct Blob {
     size: u64,
 }
 
+/// What a container of an image runs where its pod does not say.
+#[derive(Clone, Copy)]
+pub(crate) struct Start<'a> {
+    pub entrypoint: &'a [String],
+    pub command: &'a [String],
+}
+
 /// Writes an archive and returns its manifest's digest, "sha256:…".
 pub(crate) fn write(
     path: &Path,
     tree: &Tree,
-    entrypoint: &[String],
+    start: Start<'_>,
     references: &[String],
 ) -> Result<String, Error> {
     let mut file = File::create(path).map_err(Error::io("create", path))?;
     let layer = write_layer(&mut file, path, tree)?;
     let mut tar = tar::Builder::new(file);
-    let config = add_blob(&mut tar, path, &config(&layer, entrypoint))?;
+    let config = add_blob(&mut tar, path, &config(&layer, start))?;
     let manifest = add_blob(&mut tar, path, &manifest(&config, &layer))?;
     add(
         &mut tar,
@@ -99,7 +106,7 @@ fn add(tar: &mut tar::Builder<File>, path: &Path, name: &str, bytes: &[u8]) -> R
         .map_err(Error::io("write", path))
 }
 
-fn config(layer: &Blob, entrypoint: &[String]) -> Value {
+fn config(layer: &Blob, start: Start<'_>) -> Value {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -109,8 +116,10 @@ fn config(layer: &Blob, entrypoint: &[String]) -> Value {
         "Env": ["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
         "WorkingDir": "/",
     });
-    if !entrypoint.is_empty() {
-        config["Entrypoint"] = json!(entrypoint);
+    for (key, words) in [("Entrypoint", start.entrypoint), ("Cmd", start.command)] {
+        if !words.is_empty() {
+            config[key] = json!(words);
+        }
     }
     json!({
         "architecture": architecture,

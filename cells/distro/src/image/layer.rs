@@ -27,6 +27,8 @@ pub(crate) enum Content {
     Text(&'static str),
     /// An executable file of this machine.
     Program(Binary),
+    /// A file of this machine that is no program.
+    Data(Binary),
     /// A symbolic link to a target.
     Link(PathBuf),
 }
@@ -70,6 +72,7 @@ impl Tree {
                 Content::Directory(mode) => format!("directory {mode:o}"),
                 Content::Text(text) => format!("text {text}"),
                 Content::Program(binary) => format!("program {}", binary.sha256),
+                Content::Data(file) => format!("data {}", file.sha256),
                 Content::Link(target) => format!("link {}", target.display()),
             };
             key.add(&path.to_string_lossy(), text.as_bytes())
@@ -99,14 +102,23 @@ fn append<W: Write>(tar: &mut tar::Builder<W>, path: &Path, content: &Content) -
             tar.append_data(&mut header, name, text.as_bytes())
         }
         Content::Link(target) => tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), name, target),
-        Content::Program(binary) => {
-            let from = &binary.path;
-            let file = std::fs::File::open(from).map_err(Error::io("open", from))?;
-            let size = file.metadata().map_err(Error::io("read", from))?.len();
-            tar.append_data(&mut header(EntryType::Regular, 0o755, size), name, file)
-        }
+        Content::Program(binary) => return append_file(tar, name, binary, 0o755),
+        Content::Data(binary) => return append_file(tar, name, binary, 0o644),
     };
     done.map_err(Error::io("write into a layer", path))
+}
+
+fn append_file<W: Write>(
+    tar: &mut tar::Builder<W>,
+    name: &Path,
+    binary: &Binary,
+    mode: u32,
+) -> Result<(), Error> {
+    let from = &binary.path;
+    let file = std::fs::File::open(from).map_err(Error::io("open", from))?;
+    let size = file.metadata().map_err(Error::io("read", from))?.len();
+    tar.append_data(&mut header(EntryType::Regular, mode, size), name, file)
+        .map_err(Error::io("write into a layer", from))
 }
 
 /// A header that says nothing of this machine.

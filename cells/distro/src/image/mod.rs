@@ -56,32 +56,9 @@ impl Plan {
         operator: Option<&Path>,
         versions: &BTreeMap<String, String>,
     ) -> Result<Option<Self>, Error> {
-        let mut tree = Tree::base();
-        for (name, path) in &recipe.files {
-            let binary = binaries.get(name).ok_or_else(|| missing(&recipe.name, name))?;
-            add_program(&mut tree, path, binary.clone())?;
-        }
-        for (path, package) in &recipe.host_programs {
-            if !path.exists() {
-                return Err(Error::ToolMissing {
-                    program: path.display().to_string(),
-                    purpose: "run inside a container image",
-                    advice: format!("apt-get install {package}"),
-                });
-            }
-            add_program(&mut tree, path, hashed(path)?)?;
-        }
-        match (&recipe.operator, operator) {
-            (Some(to), Some(from)) => add_program(&mut tree, to, hashed(from)?)?,
-            (Some(_), None) => return Ok(None),
-            (None, _) => {}
-        }
-        for (name, links) in &recipe.links {
-            let path = program(recipe, name).ok_or_else(|| missing(&recipe.name, name))?;
-            for link in links {
-                tree.insert(path.with_file_name(link), Content::Link(PathBuf::from(name)));
-            }
-        }
+        let Some(tree) = tree(recipe, binaries, operator)? else {
+            return Ok(None);
+        };
         let named: Vec<String> = recipe
             .references
             .iter()
@@ -91,6 +68,7 @@ impl Plan {
             .describe(Key::default().add("format", archive::FORMAT))
             .add_json("references", &named)?
             .add_json("entrypoint", &recipe.entrypoint)?
+            .add_json("command", &recipe.command)?
             .finish();
         let references = named.iter().map(|text| text.replace("{content}", &key)).collect();
         Ok(Some(Self {
@@ -122,7 +100,10 @@ impl Plan {
         let digest = archive::write(
             &aside.path().join(&file),
             &self.tree,
-            &self.recipe.entrypoint,
+            archive::Start {
+                entrypoint: &self.recipe.entrypoint,
+                command: &self.recipe.command,
+            },
             &self.references,
         )?;
         let record = Record {
@@ -157,6 +138,43 @@ impl Plan {
     fn file_name(&self) -> String {
         format!("{}.tar", self.recipe.name)
     }
+}
+
+/// The files of an image; none when it needs an operators' binary and there is none.
+fn tree(recipe: &ImageRecipe, binaries: &Binaries, operator: Option<&Path>) -> Result<Option<Tree>, Error> {
+    let find = |name| binaries.get(name).ok_or_else(|| missing(&recipe.name, name));
+    let mut tree = Tree::base();
+    for (name, path) in &recipe.files {
+        add_program(&mut tree, path, find(name)?.clone())?;
+    }
+    for (name, path) in &recipe.data {
+        tree.insert(path.clone(), Content::Data(find(name)?.clone()));
+    }
+    for path in &recipe.directories {
+        tree.insert(path.clone(), Content::Directory(0o755));
+    }
+    for (path, package) in &recipe.host_programs {
+        if !path.exists() {
+            return Err(Error::ToolMissing {
+                program: path.display().to_string(),
+                purpose: "run inside a container image",
+                advice: format!("apt-get install {package}"),
+            });
+        }
+        add_program(&mut tree, path, hashed(path)?)?;
+    }
+    match (&recipe.operator, operator) {
+        (Some(to), Some(from)) => add_program(&mut tree, to, hashed(from)?)?,
+        (Some(_), None) => return Ok(None),
+        (None, _) => {}
+    }
+    for (name, links) in &recipe.links {
+        let path = program(recipe, name).ok_or_else(|| missing(&recipe.name, name))?;
+        for link in links {
+            tree.insert(path.with_file_name(link), Content::Link(PathBuf::from(name)));
+        }
+    }
+    Ok(Some(tree))
 }
 
 /// The path of a binary or a host program in an image.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::distribution::Purpose;
 
 struct Fixture {
     directory: TempDir,
@@ -23,15 +24,19 @@ impl Fixture {
         let lock = cache.lock(|| ()).await.unwrap();
         let recipe = ImageRecipe {
             name: "thing".to_owned(),
+            purpose: Purpose::Platform,
             references: vec![
                 "localhost/a:v{thing}".to_owned(),
                 "localhost/b:{content}".to_owned(),
             ],
             files: BTreeMap::from([("program".to_owned(), PathBuf::from("/usr/local/bin/program"))]),
+            data: BTreeMap::from([("program".to_owned(), PathBuf::from("/data.json"))]),
+            directories: vec![PathBuf::from("/uploads")],
             links: BTreeMap::from([("program".to_owned(), vec!["other".to_owned()])]),
             host_programs: BTreeMap::new(),
             operator: None,
             entrypoint: vec!["/usr/local/bin/program".to_owned()],
+            command: vec!["serve".to_owned()],
         };
         Self {
             directory,
@@ -103,6 +108,7 @@ async fn every_name_leads_to_one_manifest_and_its_blobs() {
     let manifest: Value = serde_json::from_slice(&blob(&files, &manifests[0])).unwrap();
     let config: Value = serde_json::from_slice(&blob(&files, &manifest["config"])).unwrap();
     assert_eq!(config["config"]["Entrypoint"][0], "/usr/local/bin/program");
+    assert_eq!(config["config"]["Cmd"][0], "serve");
     assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
     assert_eq!(files.len(), 5, "{:?}", files.keys());
 }
@@ -135,6 +141,7 @@ async fn a_layer_has_owners_modes_and_times_of_its_own() {
     assert_eq!(seen["tmp"].0, 0o1777);
     assert_eq!(seen["etc/passwd"].0, 0o644);
     assert_eq!(seen["usr/local/bin/program"].0, 0o755);
+    assert_eq!((seen["data.json"].0, seen["uploads"].0), (0o644, 0o755));
     assert_eq!(seen["usr/local/bin/other"].1.as_deref(), Some("program"));
     assert!(
         ["etc", "usr", "usr/local", "usr/local/bin"]
@@ -199,6 +206,7 @@ async fn a_dynamic_program_brings_its_libraries_and_no_operator_no_image() {
     let mut fixture = Fixture::new().await;
     fixture.recipe.operator = Some(PathBuf::from("/usr/local/bin/skep"));
     fixture.recipe.files.clear();
+    fixture.recipe.data.clear();
     fixture.recipe.links.clear();
     let plan = |operator| Plan::new(&fixture.recipe, &Binaries::new(), operator, &BTreeMap::new());
     assert!(plan(None).unwrap().is_none());
