@@ -1,6 +1,7 @@
 //! Drives the provider by hand, with artefacts described by a file.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -66,12 +67,17 @@ impl skep_distro::Progress for Lines {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    if skep_provider::is_plugin() {
+        return Ok(skep_provider::run_plugin());
+    }
     let cli = Cli::parse();
     if let Action::Machine { config } = &cli.command {
-        return Ok(skep_provider::run_machine(config)?);
+        skep_provider::run_machine(config)?;
+    } else {
+        tokio::runtime::Runtime::new()?.block_on(run(cli))?;
     }
-    tokio::runtime::Runtime::new()?.block_on(run(cli))
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,14 @@ pub(crate) fn workers_router() -> Ipv4Addr {
 /// A worker's address in it.
 pub(crate) fn worker(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 19, 255, 10 + index)
+}
+
+/// The last numbers of addresses in it that pods of the cell take, behind those of workers.
+pub(crate) const INTERFACES: RangeInclusive<u8> = 220..=249;
+
+/// The address of such a pod.
+pub(crate) fn interface(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 255, number)
 }
 
 /// How many /24 pod ranges a slot's /20 has.

@@ -226,6 +226,9 @@ pub enum Refusal {
     /// The workers' network is full.
     #[error("a tenant can have {0} local workers; delete some with `skep node delete`")]
     TooManyWorkers(u8),
+    /// A node that is no machine of this platform.
+    #[error("node {0} has no machine here; upgrade it where it runs")]
+    NoMachine(String),
     /// No usable cgroup controllers.
     #[error("no cgroup controllers {0} under /sys/fs/cgroup; enable them in the kernel, or mount cgroups")]
     NoCgroups(String),

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use skep_distro::Artifacts;
 
 use crate::cell::Cell;
@@ -149,18 +148,7 @@ impl Membership<'_> {
 
     /// Ends a node's kubelet; the supervisor starts it again when it has a configuration.
     async fn end_kubelet(&self, node: &Node) {
-        let cgroup = format!("{}/system", self.cell.names().machine_cgroup(&node.name));
-        let is_kubelet = |pid: &i32| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kubelet")
-        };
-        let pids = self
-            .hierarchies
-            .processes(&cgroup)
-            .into_iter()
-            .filter(is_kubelet)
-            .collect();
-        process::signal(&pids, Signal::SIGTERM);
-        process::wait_gone(&pids, Duration::from_secs(5)).await;
+        process::end_service(self.hierarchies, &self.cell.names(), &node.name, "kubelet").await;
     }
 
     /// Puts the cluster's own keys where a joining control plane looks for them.

@@ -123,6 +123,11 @@ impl MachinePaths {
         self.dir.join("containerd.toml")
     }
 
+    /// Plugins of the pod network that are this program under another name.
+    pub(crate) fn cni_bin(&self) -> PathBuf {
+        self.dir.join("cni-bin")
+    }
+
     pub(crate) fn cni_config(&self) -> PathBuf {
         self.dir.join("cni")
     }

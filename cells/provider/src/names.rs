@@ -73,9 +73,12 @@ impl Names {
     }
 }
 
+/// Where `ip netns` keeps its names.
+pub(crate) const NETNS_DIR: &str = "/run/netns";
+
 /// The file that names a network namespace.
 pub(crate) fn netns_path(netns: &str) -> PathBuf {
-    Path::new("/run/netns").join(netns)
+    Path::new(NETNS_DIR).join(netns)
 }
 
 /// An interface name; one that is too long keeps its head and gets a hash of the whole.

@@ -82,6 +82,8 @@ pub struct Tenant {
     pub scheduler: Component,
     /// The server of the way back, beside each apiserver.
     pub konnectivity: Option<SidecarTemplate>,
+    /// How an apiserver reaches kubelets, pods and Services.
+    pub way_back: WayBack,
     /// The images of what runs inside the tenant, by part.
     pub images: BTreeMap<String, String>,
     /// The resolver for names outside of the tenant; none when empty.
@@ -93,6 +95,15 @@ impl Tenant {
     pub fn namespace(&self) -> String {
         self.cpid.namespace()
     }
+}
+
+/// How an apiserver reaches kubelets, pods and Services of its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayBack {
+    /// Through agents on the tenant's nodes.
+    Konnectivity,
+    /// By an interface of its own in the tenant's network, which the cell's provider gives it.
+    Interface,
 }
 
 /// One component, its arguments checked.
@@ -192,13 +203,9 @@ pub fn validate(object: &ControlPlane) -> Result<Tenant, InvalidSpec> {
         konnectivity: konnectivity.as_ref().map(check_sidecar).transpose()?,
         images: images
             .iter()
-            .map(|(name, image)| {
-                Ok((
-                    name.clone(),
-                    check_image(&format!("spec.images[{name}]"), image)?,
-                ))
-            })
+            .map(|(name, image)| Ok((name.clone(), check_image(&format!("spec.images[{name}]"), image)?)))
             .collect::<Result<_, _>>()?,
+        way_back: check_way_back(parameters.get("wayBack").map_or("", String::as_str))?,
         upstream_dns: check_upstream(parameters.get("upstreamDns").map_or("", String::as_str))?,
     })
 }
@@ -209,6 +216,17 @@ fn check_sidecar(template: &SidecarTemplate) -> Result<SidecarTemplate, InvalidS
         image: check_image("spec.konnectivity.image", image)?,
         resources: check_resources("spec.konnectivity.resources", resources)?,
     })
+}
+
+fn check_way_back(text: &str) -> Result<WayBack, InvalidSpec> {
+    match text {
+        "" | "konnectivity" => Ok(WayBack::Konnectivity),
+        "interface" => Ok(WayBack::Interface),
+        _ => {
+            let problem = format!("must be konnectivity or interface, and is {text:?}");
+            Err(InvalidSpec::new("spec.parameters[wayBack]", problem))
+        }
+    }
 }
 
 /// What CoreDNS takes after `forward .`: a file, or addresses with or without a port.

@@ -38,6 +38,9 @@ pub const IDEMPOTENCY_KEY: &str = "skep.dev/idempotency-key";
 /// Annotation: SHA-256 of the request body that made an object.
 pub const IDEMPOTENCY_BODY: &str = "skep.dev/idempotency-body";
 
+/// Annotation of a pod: the tenant, as cpid, in whose network the cell's provider gives it an interface.
+pub const TENANT_INTERFACE: &str = "skep.dev/tenant-interface";
+
 /// The finalizer of one controller.
 pub fn finalizer(controller: &str) -> String {
     format!("skep.dev/{controller}")

@@ -18,6 +18,9 @@ use platform::home::Home;
 use platform::status::{self, Row};
 
 fn main() -> ExitCode {
+    if skep_provider::is_plugin() {
+        return skep_provider::run_plugin();
+    }
     let cli = Cli::parse();
     if let Command::Machine(MachineCommand::Run { config }) = &cli.command {
         return end(skep_provider::run_machine(config).map_err(Failure::from_error));

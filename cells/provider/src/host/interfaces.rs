@@ -52,7 +52,21 @@ struct Route {
 
 /// Reads what a namespace has; the host's where none is named.
 pub(crate) async fn observe(netns: Option<&String>) -> Result<Namespace, Error> {
-    let (links, routes) = tokio::try_join!(list::<Link>(netns, "addr"), list::<Route>(netns, "route"))?;
+    let mut ip = Command::new("ip");
+    if let Some(netns) = netns {
+        ip = ip.args(["-n", netns]);
+    }
+    read(&ip).await
+}
+
+/// Reads what the namespace of this path has.
+pub(crate) async fn observe_at(path: &Path) -> Result<Namespace, Error> {
+    let enter = Command::new("nsenter").arg(format!("--net={}", path.display()));
+    read(&enter.arg("ip")).await
+}
+
+async fn read(ip: &Command) -> Result<Namespace, Error> {
+    let (links, routes) = tokio::try_join!(list::<Link>(ip, "addr"), list::<Route>(ip, "route"))?;
     let mut found = Namespace::default();
     for link in links {
         if link.flags.iter().any(|flag| flag == "UP") {
@@ -71,12 +85,8 @@ pub(crate) async fn observe(netns: Option<&String>) -> Result<Namespace, Error> 
     Ok(found)
 }
 
-async fn list<T: serde::de::DeserializeOwned>(netns: Option<&String>, what: &str) -> Result<Vec<T>, Error> {
-    let mut command = Command::new("ip");
-    if let Some(netns) = netns {
-        command = command.args(["-n", netns]);
-    }
-    let text = command.args(["-j", what, "show"]).run().await?;
+async fn list<T: serde::de::DeserializeOwned>(ip: &Command, what: &str) -> Result<Vec<T>, Error> {
+    let text = ip.clone().args(["-j", what, "show"]).run().await?;
     serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).map_err(|error| Error::Render {
         what: "the answer of ip",
         reason: error.to_string(),
@@ -85,10 +95,15 @@ async fn list<T: serde::de::DeserializeOwned>(netns: Option<&String>, what: &str
 
 /// Whether a name stands for a network namespace, and not for a file that one left.
 pub(crate) fn is_netns(name: &str) -> bool {
+    is_netns_at(&netns_path(name))
+}
+
+/// Whether a path leads to a network namespace.
+pub(crate) fn is_netns_at(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
     let nsfs = device(Path::new("/proc/self/ns/net"));
-    nsfs.is_some() && device(&netns_path(name)) == nsfs
+    nsfs.is_some() && device(path) == nsfs
 }
 
 /// The names of all network namespaces on the host, valid or not.
@@ -106,7 +121,8 @@ pub(crate) fn has_interface(name: &str) -> bool {
 
 /// Refuses a slot whose addresses somebody else's interface or route has.
 pub(crate) async fn check_free(slot: Slot, own: &str) -> Result<(), Error> {
-    let (links, routes) = tokio::try_join!(list::<Link>(None, "addr"), list::<Route>(None, "route"))?;
+    let ip = Command::new("ip");
+    let (links, routes) = tokio::try_join!(list::<Link>(&ip, "addr"), list::<Route>(&ip, "route"))?;
     let whole = slot.whole();
     let overlaps = |net: Ipv4Net| net.prefix_len() > 0 && (whole.contains(&net) || net.contains(&whole));
     let refuse = |interface: &str| {

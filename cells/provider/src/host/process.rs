@@ -105,6 +105,21 @@ pub(crate) fn in_netns(netns: &str) -> BTreeSet<i32> {
         .collect()
 }
 
+/// How long a service may take to end.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Ends a machine's service of this program; its supervisor starts it again.
+pub(crate) async fn end_service(hierarchies: &Hierarchies, names: &Names, machine: &str, program: &str) {
+    let cgroup = format!("{}/system", names.machine_cgroup(machine));
+    let is_program = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == program)
+    };
+    let running = hierarchies.processes(&cgroup).into_iter();
+    let pids = running.filter(is_program).collect();
+    signal(&pids, Signal::SIGTERM);
+    wait_gone(&pids, END_LIMIT).await;
+}
+
 /// Sends a signal to each; those that are gone are no failure.
 pub(crate) fn signal(pids: &BTreeSet<i32>, signal: Signal) {
     for pid in pids {

@@ -35,11 +35,12 @@ const INOTIFY: [(&str, u64); 2] = [
 ];
 
 /// Places inside machines that need a directory of the same name on the host.
-const MOUNT_POINTS: [&str; 7] = [
+const MOUNT_POINTS: [&str; 8] = [
     "/etc/kubernetes",
     "/var/lib/kubelet",
     "/var/lib/etcd",
     "/var/lib/skep",
+    "/var/lib/skep/netns",
     "/var/lib/skep/volumes",
     "/var/log/pods",
     "/var/log/containers",

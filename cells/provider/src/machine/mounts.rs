@@ -14,8 +14,9 @@ const MOUNTS_AT_ONCE: usize = 8;
 
 /// Makes all mounts of a machine, in its own mount namespace.
 pub(super) fn make(machine: &MachineConfig) -> Result<(), Error> {
-    // Nothing that is mounted here may reach the host.
-    propagate("/", MsFlags::MS_PRIVATE)?;
+    // Nothing that is mounted here may reach the host. What the host mounts later comes in: network namespaces are
+    // files that it mounts.
+    propagate("/", MsFlags::MS_SLAVE)?;
     fresh(
         "proc",
         "/proc",

@@ -62,7 +62,7 @@ struct Runtime<'a> {
 
 #[derive(Serialize)]
 struct Cni<'a> {
-    bin_dirs: [&'a Path; 1],
+    bin_dirs: Vec<&'a Path>,
     conf_dir: &'a Path,
 }
 
@@ -95,7 +95,8 @@ struct Opt {
 pub(crate) struct RuntimePaths<'a> {
     pub root: &'a Path,
     pub bin: &'a Path,
-    pub cni_bin: &'a Path,
+    /// Where plugins of the pod network are.
+    pub cni_bin: Vec<&'a Path>,
     pub cni_config: &'a Path,
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn build_config(paths: &RuntimePaths, pause: &str) -> Result<String, 
                 restrict_oom_score_adj: true,
                 enable_cdi: false,
                 cni: Cni {
-                    bin_dirs: [paths.cni_bin],
+                    bin_dirs: paths.cni_bin.clone(),
                     conf_dir: paths.cni_config,
                 },
                 containerd: Containerd {
@@ -156,7 +157,7 @@ mod tests {
         let paths = RuntimePaths {
             root: Path::new("/home/machines/x-a-1/containerd"),
             bin: Path::new("/cache/bin"),
-            cni_bin: Path::new("/cache/cni"),
+            cni_bin: vec![Path::new("/cache/cni"), Path::new("/home/machines/x-a-1/cni-bin")],
             cni_config: Path::new("/home/machines/x-a-1/cni"),
         };
         insta::assert_snapshot!(build_config(&paths, "localhost/pause:3.10.2").unwrap());

@@ -37,10 +37,10 @@ impl ImageStore<'_> {
     }
 
     /// Imports an archive.
-    pub(crate) async fn import(&self, image: &ImageArchive) -> Result<(), Error> {
+    pub(crate) async fn import(&self, archive: &Path) -> Result<(), Error> {
         self.ctr()
             .args(["import", "--local"])
-            .arg(&image.path)
+            .arg(archive)
             .limit(IMPORT_LIMIT)
             .run()
             .await
@@ -53,7 +53,7 @@ pub(crate) async fn import_missing(store: &ImageStore<'_>, images: &[&ImageArchi
     let present = store.present().await?;
     let mut has_imported = false;
     for image in images.iter().filter(|image| !is_present(image, &present)) {
-        store.import(image).await?;
+        store.import(&image.path).await?;
         has_imported = true;
     }
     Ok(has_imported)

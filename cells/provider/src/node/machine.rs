@@ -6,7 +6,7 @@ use std::path::Path;
 
 use skep_distro::Artifacts;
 
-use self::layout::{Extras, MachineLayout, bind};
+use self::layout::{Extras, Interfaces, MachineLayout, bind};
 use super::{front, kubelet, patches};
 use crate::cell::Cell;
 use crate::command::Command;
@@ -16,7 +16,7 @@ use crate::layout::{Layout, MachinePaths};
 use crate::machine::{MachineConfig, Volume};
 use crate::names::Names;
 use crate::spec::Node;
-use crate::state;
+use crate::state::{self, Written};
 
 /// Where volumes are mounted inside.
 const VOLUMES: &str = "/var/lib/skep/volumes";
@@ -27,14 +27,17 @@ pub(crate) struct Workshop<'a> {
     pub layout: &'a Layout,
     pub hierarchies: &'a Hierarchies,
     pub artifacts: &'a Artifacts,
+    /// What lets pods into tenants' networks.
+    pub interfaces: Option<Interfaces<'a>>,
 }
 
 impl Workshop<'_> {
-    /// Writes a node's files and makes its volumes; changes nothing that is right.
-    pub(crate) async fn prepare_node(&self, node: &Node) -> Result<(), Error> {
+    /// Writes a node's files and makes its volumes; changes nothing that is right. Says whether its container runtime
+    /// is configured otherwise now.
+    pub(crate) async fn prepare_node(&self, node: &Node) -> Result<Written, Error> {
         let (names, paths) = (self.cell.names(), self.layout.machine(&node.name));
         let machine = self.machine(&node.name, &names, &paths);
-        machine.prepare_node()?;
+        let runtime = machine.prepare_node()?;
         let mounted = paths.mounted_volumes();
         std::fs::create_dir_all(&mounted).map_err(Error::io("make", mounted))?;
         make_private(&paths.etcd())?;
@@ -44,7 +47,8 @@ impl Workshop<'_> {
             state::write_text(&paths.kubeadm_patches().join(name), &text)?;
         }
         self.make_volumes(&node.name).await?;
-        machine.write_config(&self.build_node(node, &machine))
+        machine.write_config(&self.build_node(node, &machine))?;
+        Ok(runtime)
     }
 
     /// Writes the front's files; a running proxy takes up what changed.
@@ -76,6 +80,7 @@ impl Workshop<'_> {
             paths,
             hierarchies: self.hierarchies,
             artifacts: self.artifacts,
+            interfaces: self.interfaces,
         }
     }
 

@@ -48,6 +48,7 @@ impl Machine<'_> {
             paths: &paths,
             hierarchies: self.site.hierarchies,
             artifacts: self.site.artifacts,
+            interfaces: None,
         };
         machine.prepare_node()?;
         let front = self.site.slot.front();

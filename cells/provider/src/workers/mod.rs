@@ -5,7 +5,9 @@
 
 mod machine;
 mod network;
+mod pods;
 mod state;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,6 +25,7 @@ use crate::error::{Error, Refusal};
 use crate::host::cgroup::Hierarchies;
 use crate::host::registry::Registry;
 use crate::host::{interfaces, preflight, process};
+use crate::inside::Inside;
 use crate::layout::Layout;
 use crate::names::Names;
 use crate::node::images::{ImageStore, import_missing};
@@ -32,6 +35,7 @@ use network::TenantTopology;
 use state::TenantState;
 
 pub use state::{Tenant, Worker};
+pub use upgrade::upgrade_worker;
 
 /// How long a machine may take to end by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -102,7 +106,7 @@ impl Site<'_> {
 
     /// Network and machines of a tenant as its file says; says whether anything was missing.
     async fn ensure(&self, tenant: &TenantState) -> Result<bool, Error> {
-        let has_wired = self.ensure_network(tenant).await?;
+        let has_wired = self.ensure_network(tenant).await? | self.plug_in(tenant).await?;
         let starter = self.starter();
         let booted = try_join_all(tenant.workers.iter().map(|worker| async move {
             let machine = Machine {
@@ -117,11 +121,8 @@ impl Site<'_> {
         Ok(has_wired || booted.contains(&true))
     }
 
-    /// Makes a machine a node of its tenant, from whatever an earlier try left; returns its pods' range.
-    async fn admit(&self, machine: &Machine<'_>, token: &JoinToken) -> Result<ipnet::Ipv4Net, Error> {
-        let (starter, name) = (self.starter(), machine.name());
-        starter.wait_runtime(&name).await?;
-        let inside = starter.inside(&name)?;
+    /// Brings the images that a worker needs onto a machine.
+    async fn import(&self, inside: Inside<'_>) -> Result<(), Error> {
         let store = ImageStore {
             inside,
             bin: &self.artifacts.bin,
@@ -132,6 +133,14 @@ impl Site<'_> {
             .iter()
             .filter(|image| IMAGES.contains(&image.name.as_str()))
             .collect();
+        import_missing(&store, &wanted).await.map(drop)
+    }
+
+    /// Makes a machine a node of its tenant, from whatever an earlier try left; returns its pods' range.
+    async fn admit(&self, machine: &Machine<'_>, token: &JoinToken) -> Result<ipnet::Ipv4Net, Error> {
+        let (starter, name) = (self.starter(), machine.name());
+        starter.wait_runtime(&name).await?;
+        let inside = starter.inside(&name)?;
         let joining = async {
             if machine.is_member() {
                 Ok(())
@@ -139,7 +148,7 @@ impl Site<'_> {
                 machine.join(inside, token).await
             }
         };
-        tokio::try_join!(joining, import_missing(&store, &wanted))?;
+        tokio::try_join!(joining, self.import(inside))?;
         machine.wait_credentials().await?;
         machine.pods(inside).await
     }
@@ -233,6 +242,43 @@ pub async fn add_workers(
     Ok(stands.workers.iter().filter(is_new).cloned().collect())
 }
 
+/// Imports image archives (OCI or Docker) into the container runtimes of a tenant's workers here; returns the
+/// workers' names.
+pub async fn load_images(
+    place: &Place<'_>,
+    cpid: &str,
+    archives: &[std::path::PathBuf],
+    artifacts: &Artifacts,
+) -> Result<Vec<String>, Error> {
+    preflight::check_user()?;
+    let hierarchies = Hierarchies::observe()?;
+    let layout = Layout::new(&std::path::absolute(place.home).map_err(Error::io("find", place.home))?);
+    let names = Names::new(place.instance);
+    let starter = Starter {
+        supervisor: place.supervisor,
+        names: &names,
+        layout: &layout,
+        hierarchies: &hierarchies,
+        bin: &artifacts.bin,
+    };
+    let workers = workers(place.home, cpid)?;
+    try_join_all(workers.iter().map(|worker| {
+        let machine = names.worker(cpid, worker.index);
+        async move {
+            let store = ImageStore {
+                inside: starter.inside(&machine)?,
+                bin: &artifacts.bin,
+            };
+            for archive in archives {
+                store.import(archive).await?;
+            }
+            Ok::<_, Error>(())
+        }
+    }))
+    .await?;
+    Ok(workers.into_iter().map(|worker| worker.name).collect())
+}
+
 /// The workers that a tenant has here.
 pub fn workers(home: &Path, cpid: &str) -> Result<Vec<Worker>, Error> {
     let layout = Layout::new(home);
@@ -293,6 +339,19 @@ async fn remove_from(
     Ok(gone)
 }
 
+/// Ends a machine's processes; its files stay.
+async fn stop_machine(hierarchies: &Hierarchies, names: &Names, machine: &str) {
+    let init: BTreeSet<_> = process::machine_init(hierarchies, names, machine)
+        .into_iter()
+        .collect();
+    process::signal(&init, Signal::SIGTERM);
+    process::wait_gone(&init, STOP_LIMIT).await;
+    let mut rest = hierarchies.processes(&names.machine_cgroup(machine));
+    rest.extend(process::in_netns(machine));
+    process::signal(&rest, Signal::SIGKILL);
+    process::wait_gone(&rest, STOP_LIMIT).await;
+}
+
 async fn remove_machine(
     hierarchies: &Hierarchies,
     layout: &Layout,
@@ -301,15 +360,7 @@ async fn remove_machine(
     worker: &Worker,
 ) -> Result<(), Error> {
     let machine = names.worker(cpid, worker.index);
-    let init: BTreeSet<_> = process::machine_init(hierarchies, names, &machine)
-        .into_iter()
-        .collect();
-    process::signal(&init, Signal::SIGTERM);
-    process::wait_gone(&init, STOP_LIMIT).await;
-    let mut rest = hierarchies.processes(&names.machine_cgroup(&machine));
-    rest.extend(process::in_netns(&machine));
-    process::signal(&rest, Signal::SIGKILL);
-    process::wait_gone(&rest, STOP_LIMIT).await;
+    stop_machine(hierarchies, names, &machine).await;
     hierarchies.remove(&names.machine_cgroup(&machine)).await?;
     remove_netns(&machine).await?;
     match std::fs::remove_dir_all(layout.machine(&machine).dir()) {

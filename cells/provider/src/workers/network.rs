@@ -14,10 +14,9 @@ use crate::command::Command;
 use crate::error::Error;
 use crate::host::interfaces::{Namespace, observe};
 use crate::host::network::{Batch, MACHINE_INTERFACE, Mode, Station, add_missing, forward};
+use crate::interface::BRIDGE;
 use crate::names::{Names, netns_path};
 
-/// The bridge between workers, in the router's namespace.
-const BRIDGE: &str = "workers";
 /// The router's end of the cable to the cell.
 const UPLINK: &str = "cell";
 

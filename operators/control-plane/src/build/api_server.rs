@@ -1,11 +1,14 @@
 //! kube-apiserver: active-active, one per zone, hardened as the CIS benchmark asks.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector, Volume,
     VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use skep_core::labels;
 
 use super::configuration;
 use super::etcd;
@@ -20,7 +23,7 @@ use crate::secrets::{
     FRONT_PROXY_CA, FRONT_PROXY_CLIENT, PRIVATE_KEY, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE,
     SERVICE_ACCOUNT_PUBLIC,
 };
-use crate::validate::{Program, Tenant};
+use crate::validate::{Program, Tenant, WayBack};
 
 const AUDIT_DIRECTORY: &str = "/var/log/kubernetes";
 /// Eleven files of 100 MiB and some room: the log is capped by its own rotation, the volume by this.
@@ -51,7 +54,7 @@ pub fn build_deployment(tenant: &Tenant, replicas: i32) -> Deployment {
             component,
             replicas,
             flags: build_flags(tenant),
-            annotations: configuration::build_checksum(tenant),
+            annotations: build_annotations(tenant),
             environment: vec![pod_ip],
             port: API_PORT,
             probes: Probes {
@@ -70,6 +73,14 @@ pub fn build_deployment(tenant: &Tenant, replicas: i32) -> Deployment {
             grace_seconds: GRACE_SECONDS,
         },
     )
+}
+
+fn build_annotations(tenant: &Tenant) -> BTreeMap<String, String> {
+    let mut annotations = configuration::build_checksum(tenant);
+    if tenant.way_back == WayBack::Interface {
+        annotations.insert(labels::TENANT_INTERFACE.to_owned(), tenant.cpid.to_string());
+    }
+    annotations
 }
 
 fn build_keys(tenant: &Tenant) -> Vec<VolumeProjection> {
@@ -163,10 +174,7 @@ fn add_authentication(flags: Flags) -> Flags {
         .set("client-ca-file", key_path(CLUSTER_CA, CERTIFICATE))
         .set("enable-bootstrap-token-auth", "true")
         // Kubelets' serving certificates are requested of the cluster and approved by this operator.
-        .set(
-            "kubelet-certificate-authority",
-            key_path(CLUSTER_CA, CERTIFICATE),
-        )
+        .set("kubelet-certificate-authority", key_path(CLUSTER_CA, CERTIFICATE))
         .set(
             "kubelet-client-certificate",
             key_path(API_SERVER_KUBELET_CLIENT, CERTIFICATE),
@@ -197,6 +205,11 @@ fn add_authentication(flags: Flags) -> Flags {
 }
 
 fn add_way_back(flags: Flags, tenant: &Tenant) -> Flags {
+    let flags = match tenant.way_back {
+        WayBack::Konnectivity => flags,
+        // A Service's own address leads nowhere from a pod's interface; only nodes know it.
+        WayBack::Interface => flags.set("enable-aggregator-routing", "true"),
+    };
     match tenant.konnectivity {
         Some(_) => flags.set(
             "egress-selector-config-file",

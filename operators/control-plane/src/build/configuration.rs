@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
 use super::labels::build_metadata;
-use crate::validate::{Program, Tenant};
+use crate::validate::{Program, Tenant, WayBack};
 
 /// Where the files are mounted.
 pub const DIRECTORY: &str = "/etc/kubernetes/config";
@@ -54,11 +54,11 @@ plugins:
       cacheSize: 500
 ";
 
-/// The way back. Kubelets, pods and Services (`cluster`) are reached through an agent in the tenant's network, and
-/// so are webhooks that a tenant names by URL (`controlplane`): an apiserver itself dials nothing but its datastore,
-/// so no URL leads into the cell.
-fn egress_text() -> String {
-    let selection = |name: &str| {
+/// The way back. Kubelets, pods and Services (`cluster`) are reached through an agent in the tenant's network, or by
+/// the pod's own interface in it; webhooks that a tenant names by URL (`controlplane`) always through an agent. So no
+/// URL leads into the cell; what an apiserver with an interface dials itself, its provider keeps out of the cell.
+fn egress_text(way_back: WayBack) -> String {
+    let by_agent = |name: &str| {
         format!(
             "\
 - name: {name}
@@ -71,14 +71,23 @@ fn egress_text() -> String {
             super::konnectivity::SOCKET
         )
     };
+    let cluster = match way_back {
+        WayBack::Konnectivity => by_agent("cluster"),
+        WayBack::Interface => "\
+- name: cluster
+  connection:
+    proxyProtocol: Direct
+"
+        .to_owned(),
+    };
     format!(
         "\
 apiVersion: apiserver.k8s.io/v1beta1
 kind: EgressSelectorConfiguration
 egressSelections:
 {}{}",
-        selection("cluster"),
-        selection("controlplane")
+        cluster,
+        by_agent("controlplane")
     )
 }
 
@@ -129,7 +138,7 @@ fn files_of(tenant: &Tenant) -> Vec<(&'static str, String)> {
         (ADMISSION, ADMISSION_TEXT.to_owned()),
     ];
     if tenant.konnectivity.is_some() {
-        files.push((EGRESS, egress_text()));
+        files.push((EGRESS, egress_text(tenant.way_back)));
     }
     files
 }

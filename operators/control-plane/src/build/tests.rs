@@ -33,6 +33,29 @@ fn children_as_golden_files() {
 }
 
 #[test]
+fn a_tenant_with_an_interface_as_golden_files() {
+    let mut object = control_plane();
+    object
+        .spec
+        .parameters
+        .insert("wayBack".into(), "interface".into());
+    let children = build_children(&validate(&object).unwrap(), stage());
+    let plain = build_children(&tenant(), stage());
+    // Only the apiservers know of it.
+    assert_eq!(children.deployments[1..], plain.deployments[1..]);
+    let egress = &children.configuration.data.unwrap()["egress.yaml"];
+    let template = children.deployments[0].spec.clone().unwrap().template;
+    let annotations = template.metadata.unwrap().annotations.unwrap();
+    assert_eq!(annotations["skep.dev/tenant-interface"], "cabcdefghi");
+    let arguments = template.spec.unwrap().containers[0].args.clone().unwrap();
+    assert!(arguments.contains(&"--enable-aggregator-routing=true".to_owned()));
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../../tests/golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.bind(|| insta::assert_snapshot!("egress-with-interface", egress));
+}
+
+#[test]
 fn the_same_input_gives_the_same_bytes() {
     let render = || serde_json::to_string(&build_children(&tenant(), stage()).deployments).unwrap();
     assert_eq!(render(), render());

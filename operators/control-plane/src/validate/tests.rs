@@ -12,6 +12,20 @@ fn the_fixture_is_taken() {
 }
 
 #[test]
+fn the_way_back_is_konnectivity_unless_said() {
+    for (text, way_back) in [
+        (None, WayBack::Konnectivity),
+        (Some("konnectivity"), WayBack::Konnectivity),
+        (Some("interface"), WayBack::Interface),
+    ] {
+        let mut object = control_plane();
+        let parameters = text.map(|text| ("wayBack".to_owned(), text.to_owned()));
+        object.spec.parameters.extend(parameters);
+        assert_eq!(validate(&object).unwrap().way_back, way_back);
+    }
+}
+
+#[test]
 fn each_mistake_names_its_field() {
     type Change = fn(&mut ControlPlane);
     let cases: &[(&str, Change)] = &[
@@ -41,6 +55,9 @@ fn each_mistake_names_its_field() {
                 .api_server
                 .arguments
                 .insert("token-auth-file".into(), "/x".into());
+        }),
+        ("spec.parameters[wayBack]", |c| {
+            c.spec.parameters.insert("wayBack".into(), "Interface".into());
         }),
         ("spec.controllerManager.arguments[v]", |c| {
             c.spec

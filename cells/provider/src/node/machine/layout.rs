@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use skep_distro::Artifacts;
@@ -11,11 +12,12 @@ use skep_distro::Artifacts;
 use crate::error::Error;
 use crate::host::cgroup::Hierarchies;
 use crate::inside::search_path;
+use crate::interface::{HOST_NETNS, PLUGIN, Place};
 use crate::layout::MachinePaths;
 use crate::machine::{Bind, MachineConfig, Service, Sysctl, Volume};
-use crate::names::{Names, netns_path};
+use crate::names::{NETNS_DIR, Names, netns_path};
 use crate::node::{cni, containerd, images};
-use crate::state;
+use crate::state::{self, Written};
 
 /// A node forwards for its pods, and its pods' addresses come in on no interface of their network.
 const NODE_SYSCTLS: [(&str, &str); 3] = [
@@ -34,6 +36,15 @@ pub(crate) struct MachineLayout<'a> {
     pub paths: &'a MachinePaths,
     pub hierarchies: &'a Hierarchies,
     pub artifacts: &'a Artifacts,
+    pub interfaces: Option<Interfaces<'a>>,
+}
+
+/// Lets pods of a machine ask for an interface in a tenant's network.
+#[derive(Clone, Copy)]
+pub(crate) struct Interfaces<'a> {
+    pub place: &'a Place,
+    /// What runs as the plugin when it is called by the plugin's name.
+    pub program: &'a Path,
 }
 
 /// What one kind of node has beside the rest.
@@ -54,8 +65,9 @@ impl MachineLayout<'_> {
         self.names.machine_cgroup(self.machine)
     }
 
-    /// Makes a node's directories and writes what its runtime and its pods read.
-    pub(crate) fn prepare_node(&self) -> Result<(), Error> {
+    /// Makes a node's directories and writes what its runtime and its pods read; says whether the runtime's own
+    /// configuration is another now.
+    pub(crate) fn prepare_node(&self) -> Result<Written, Error> {
         let paths = self.paths;
         let dirs = [
             paths.kubernetes(),
@@ -69,27 +81,34 @@ impl MachineLayout<'_> {
         for dir in dirs {
             std::fs::create_dir_all(&dir).map_err(Error::io("make", dir))?;
         }
+        let own_plugins = paths.cni_bin();
+        let mut cni_bin = vec![self.artifacts.cni.as_path()];
+        if let Some(interfaces) = self.interfaces {
+            link_program(interfaces.program, &own_plugins.join(PLUGIN))?;
+            cni_bin.push(&own_plugins);
+        }
         let runtime = containerd::RuntimePaths {
             root: &paths.containerd_root(),
             bin: &self.artifacts.bin,
-            cni_bin: &self.artifacts.cni,
+            cni_bin,
             cni_config: &paths.cni_config(),
         };
         let pause = images::find_reference(self.artifacts, "localhost/pause:")?;
-        state::write_text(
+        let written = state::write_text(
             &paths.containerd_config(),
             &containerd::build_config(&runtime, pause)?,
         )?;
         for file in [paths.resolv_conf(), paths.kubelet().join("resolv.conf")] {
             state::write_text(&file, "# names of the cluster only\n")?;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Gives the runtime its pod network; until then the node is not ready.
     pub(crate) fn write_network(&self, pods: Ipv4Net) -> Result<(), Error> {
         let file = self.paths.cni_config().join("10-skep.conflist");
-        state::write_text(&file, &cni::build_network(pods)?).map(drop)
+        let place = self.interfaces.map(|interfaces| interfaces.place);
+        state::write_text(&file, &cni::build_network(pods, place)?).map(drop)
     }
 
     /// Writes the names that the machine knows: its own, and others with their addresses.
@@ -150,6 +169,9 @@ impl MachineLayout<'_> {
             bind(paths.container_logs(), "/var/log/containers"),
             bind(paths.resolv_conf(), "/etc/resolv.conf"),
         ]);
+        if self.interfaces.is_some() {
+            config.binds.push(bind(NETNS_DIR.into(), HOST_NETNS));
+        }
         config.binds.extend(extras.binds);
         config.volumes = extras.volumes;
         config.sysctls = node_sysctls();
@@ -170,6 +192,21 @@ impl MachineLayout<'_> {
             runs_containers: false,
         }
     }
+}
+
+/// Makes a program known by another name.
+fn link_program(program: &Path, link: &Path) -> Result<(), Error> {
+    if std::fs::read_link(link).is_ok_and(|is| is == program) {
+        return Ok(());
+    }
+    let dir = link.parent().unwrap_or(Path::new("/"));
+    let next = link.with_extension("next");
+    let made = std::fs::create_dir_all(dir).and_then(|()| {
+        let _ = std::fs::remove_file(&next);
+        symlink(program, &next)?;
+        std::fs::rename(&next, link)
+    });
+    made.map_err(Error::io("make", link))
 }
 
 fn node_sysctls() -> Vec<Sysctl> {
@@ -204,6 +241,7 @@ mod tests {
             paths: &paths,
             hierarchies: &Hierarchies::V2("/cgroups".into()),
             artifacts: &artifacts,
+            interfaces: None,
         };
         let extras = Extras {
             binds: vec![bind(paths.etcd(), "/var/lib/etcd")],
@@ -213,5 +251,15 @@ mod tests {
             }],
         };
         insta::assert_yaml_snapshot!(machine.build_node(vec!["/cache/bin/kubelet".into()], extras));
+    }
+
+    #[test]
+    fn a_link_follows_its_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("plugins").join(PLUGIN);
+        for program in ["/old/skep", "/old/skep", "/new/skep"] {
+            link_program(program.as_ref(), &link).unwrap();
+            assert_eq!(std::fs::read_link(&link).unwrap(), Path::new(program));
+        }
     }
 }
