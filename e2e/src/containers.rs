@@ -25,7 +25,10 @@ pub fn running(pods: &Value) -> Vec<Container> {
 fn of_pod(pod: &Value) -> Vec<Container> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &pod["metadata"];
-    let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let statuses = pod["status"]["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten();
     statuses
         .filter(|status| status["state"]["running"].is_object())
         .map(|status| Container {
@@ -46,7 +49,11 @@ pub fn kill_container(container: &Container) -> Result<()> {
     ensure!(container.id.len() == 64, "{container:?} has no id");
     let mut killed = 0;
     for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
             continue;
         };
         let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();

@@ -32,7 +32,10 @@ fn program(all: &Value, name: &str) -> PathBuf {
 /// Brings the images that upstream's tests want onto demo's nodes.
 async fn load_images(platform: &Platform, all: &Value) {
     let archives = all["tests"]["images"].as_array().unwrap();
-    let paths: Vec<&str> = archives.iter().map(|image| image["path"].as_str().unwrap()).collect();
+    let paths: Vec<&str> = archives
+        .iter()
+        .map(|image| image["path"].as_str().unwrap())
+        .collect();
     let load = [&["node", "load", "demo"], &paths[..]].concat();
     platform.skep(&load).await.unwrap().success().unwrap();
 }
@@ -41,7 +44,13 @@ async fn load_images(platform: &Platform, all: &Value) {
 fn focus(names: &[&str]) -> String {
     let quote = |name: &&str| {
         name.chars()
-            .flat_map(|c| if c.is_alphanumeric() || c == ' ' { vec![c] } else { vec!['\\', c] })
+            .flat_map(|c| {
+                if c.is_alphanumeric() || c == ' ' {
+                    vec![c]
+                } else {
+                    vec!['\\', c]
+                }
+            })
             .collect::<String>()
     };
     names.iter().map(quote).collect::<Vec<_>>().join("|")
@@ -108,7 +117,10 @@ fn results(report: &Path, names: &[&str]) -> (Vec<String>, Vec<String>) {
         match specs.iter().find(of_name) {
             Some(spec) if spec["State"] == "passed" => passed.push((*name).to_owned()),
             Some(spec) => {
-                other.push(format!("{name}: {} {}", spec["State"], spec["Failure"]["Message"]));
+                other.push(format!(
+                    "{name}: {} {}",
+                    spec["State"], spec["Failure"]["Message"]
+                ));
             }
             None => other.push(format!("{name}: not found in the suite")),
         }
@@ -137,13 +149,38 @@ async fn helm_installs_a_chart() {
             .args(arguments);
         run(&mut command, None).await.unwrap().success().unwrap()
     };
-    helm(&["install", "hello", chart, "--set", "greeting=from Helm", "--wait", "--timeout", "3m"]).await;
+    helm(&[
+        "install",
+        "hello",
+        chart,
+        "--set",
+        "greeting=from Helm",
+        "--wait",
+        "--timeout",
+        "3m",
+    ])
+    .await;
     let listed: Value = serde_json::from_str(&helm(&["list", "-o", "json"]).await).unwrap();
-    assert_eq!((&listed[0]["name"], &listed[0]["status"]), (&json!("hello"), &json!("deployed")));
-    let ask = ["exec", "deployment/hello", "--", "wget", "-q", "-O", "-", "http://hello/"];
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["status"]),
+        (&json!("hello"), &json!("deployed"))
+    );
+    let ask = [
+        "exec",
+        "deployment/hello",
+        "--",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://hello/",
+    ];
     let answer = space.kubectl(&ask).await.unwrap().success().unwrap();
     assert_eq!(answer.trim(), "from Helm");
     helm(&["uninstall", "hello", "--wait"]).await;
-    let left = space.kubectl(&["get", "deployments,services", "-o", "name"]).await.unwrap();
+    let left = space
+        .kubectl(&["get", "deployments,services", "-o", "name"])
+        .await
+        .unwrap();
     assert_eq!(left.success().unwrap(), "");
 }

@@ -12,31 +12,47 @@
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
+use serde_json::json;
 use skep_e2e::containers::{self, Container};
 use skep_e2e::platform::eventually;
 use skep_e2e::{Namespace, Platform, Tenant};
-use serde_json::json;
 
 async fn demo() -> (Platform, Tenant, String) {
     let platform = Platform::connect().unwrap();
     let tenant = Tenant::of(&platform, "demo").await.unwrap();
-    let get = ["-n", "project-default", "get", "tenantcluster", "demo", "-o", "jsonpath={.status.cpid}"];
+    let get = [
+        "-n",
+        "project-default",
+        "get",
+        "tenantcluster",
+        "demo",
+        "-o",
+        "jsonpath={.status.cpid}",
+    ];
     let cpid = platform.kubectl(&get).await.unwrap().success().unwrap();
     (platform, tenant, format!("cp-{cpid}"))
 }
 
 async fn of_cell(platform: &Platform, namespace: &str) -> Vec<Container> {
-    let pods = platform.kubectl(&["-n", namespace, "get", "pods", "-o", "json"]).await.unwrap();
+    let pods = platform
+        .kubectl(&["-n", namespace, "get", "pods", "-o", "json"])
+        .await
+        .unwrap();
     containers::running(&pods.json().unwrap())
 }
 
 async fn of_tenant(tenant: &Tenant) -> Vec<Container> {
-    let pods = tenant.kubectl(&["-n", "kube-system", "get", "pods", "-o", "json"]).await.unwrap();
+    let pods = tenant
+        .kubectl(&["-n", "kube-system", "get", "pods", "-o", "json"])
+        .await
+        .unwrap();
     containers::running(&pods.json().unwrap())
 }
 
 fn restarts(all: &[Container]) -> BTreeMap<&str, i64> {
-    all.iter().map(|container| (container.name.as_str(), container.restarts)).collect()
+    all.iter()
+        .map(|container| (container.name.as_str(), container.restarts))
+        .collect()
 }
 
 /// Waits until exactly the killed ones were restarted, each once.
@@ -53,7 +69,11 @@ where
         let wanted = &wanted;
         async move {
             let now = now.await;
-            ensure!(restarts(&now) == *wanted, "{:?} instead of {wanted:?}", restarts(&now));
+            ensure!(
+                restarts(&now) == *wanted,
+                "{:?} instead of {wanted:?}",
+                restarts(&now)
+            );
             Ok(())
         }
     })
@@ -64,7 +84,14 @@ where
 /// Logs of the demo's web server, which come over the way back.
 async fn logs_come(tenant: &Tenant) {
     eventually("logs come", || async {
-        let logs = ["-n", "kube-system", "logs", "-l", "k8s-app=kube-proxy", "--tail=1"];
+        let logs = [
+            "-n",
+            "kube-system",
+            "logs",
+            "-l",
+            "k8s-app=kube-proxy",
+            "--tail=1",
+        ];
         tenant.kubectl(&logs).await?.success()
     })
     .await
@@ -90,7 +117,16 @@ async fn asker(tenant: &Tenant) -> Namespace<'_> {
 /// The pod asks its API by the address that the node's Envoy holds.
 async fn it_reaches_its_api(space: &Namespace<'_>) {
     eventually("a pod reaches its API", || async {
-        let ask = ["exec", "asker", "--", "kubectl", "get", "--raw", "/version", "--request-timeout=5s"];
+        let ask = [
+            "exec",
+            "asker",
+            "--",
+            "kubectl",
+            "get",
+            "--raw",
+            "/version",
+            "--request-timeout=5s",
+        ];
         let answer = space.kubectl(&ask).await?.success()?;
         ensure!(answer.contains("gitVersion"), "{answer}");
         Ok(())
@@ -103,8 +139,14 @@ async fn it_reaches_its_api(space: &Namespace<'_>) {
 async fn a_killed_gateway_is_back_and_nothing_else_restarts() {
     let (platform, tenant, namespace) = demo().await;
     let space = asker(&tenant).await;
-    let (gateways, planes) = (of_cell(&platform, "skep-system").await, of_cell(&platform, &namespace).await);
-    let killed: Vec<&Container> = gateways.iter().filter(|found| found.name.contains("/skep-gateway-")).collect();
+    let (gateways, planes) = (
+        of_cell(&platform, "skep-system").await,
+        of_cell(&platform, &namespace).await,
+    );
+    let killed: Vec<&Container> = gateways
+        .iter()
+        .filter(|found| found.name.contains("/skep-gateway-"))
+        .collect();
     assert_eq!(killed.len(), 3);
     for gateway in &killed {
         containers::kill_container(gateway).unwrap();
@@ -125,7 +167,10 @@ async fn a_killed_envoy_of_a_node_is_back_and_nothing_else_restarts() {
     let (_, tenant, _) = demo().await;
     let space = asker(&tenant).await;
     let before = of_tenant(&tenant).await;
-    let killed: Vec<&Container> = before.iter().filter(|found| found.name.contains("/skep-api-proxy-")).collect();
+    let killed: Vec<&Container> = before
+        .iter()
+        .filter(|found| found.name.contains("/skep-api-proxy-"))
+        .collect();
     assert!(killed.len() >= 2, "{before:?}");
     for envoy in &killed {
         containers::kill_container(envoy).unwrap();
@@ -138,7 +183,10 @@ async fn a_killed_envoy_of_a_node_is_back_and_nothing_else_restarts() {
 async fn killed_servers_of_the_way_back_are_back_and_no_apiserver_restarts() {
     let (platform, tenant, namespace) = demo().await;
     let before = of_cell(&platform, &namespace).await;
-    let killed: Vec<&Container> = before.iter().filter(|found| found.name.ends_with("/konnectivity")).collect();
+    let killed: Vec<&Container> = before
+        .iter()
+        .filter(|found| found.name.ends_with("/konnectivity"))
+        .collect();
     assert_eq!(killed.len(), 2, "{before:?}");
     for server in &killed {
         containers::kill_container(server).unwrap();
@@ -156,7 +204,9 @@ async fn a_killed_machine_is_started_again_by_up() {
     let mut killed = 0;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
         if cgroup.contains(&format!("/{machine}/")) || cgroup.contains(&format!("/{machine}\n")) {
             let pid = nix::unistd::Pid::from_raw(pid);
@@ -166,7 +216,10 @@ async fn a_killed_machine_is_started_again_by_up() {
     assert!(killed > 3, "{killed} processes of {machine}");
     platform.skep(&["up"]).await.unwrap().success().unwrap();
     eventually("the node is ready and its pods serve", || async {
-        let nodes = platform.skep(&["node", "list", "demo", "-o", "json"]).await?.json()?;
+        let nodes = platform
+            .skep(&["node", "list", "demo", "-o", "json"])
+            .await?
+            .json()?;
         let nodes = nodes.as_array().unwrap();
         ensure!(nodes.iter().all(|node| node["ready"] == true), "{nodes:#?}");
         Ok(())

@@ -39,7 +39,14 @@ async fn make_token(tenant: &Tenant, id: &str, expiration: &str) -> String {
 
 async fn delete_token(tenant: &Tenant, id: &str) {
     let name = format!("bootstrap-token-{id}");
-    let delete = ["-n", "kube-system", "delete", "secret", &name, "--ignore-not-found"];
+    let delete = [
+        "-n",
+        "kube-system",
+        "delete",
+        "secret",
+        &name,
+        "--ignore-not-found",
+    ];
     tenant.kubectl(&delete).await.unwrap().success().unwrap();
 }
 
@@ -51,18 +58,35 @@ async fn a_token_that_lets_nobody_in_is_told_before_a_machine_is_made() {
     let machines = || std::fs::read_dir(platform.home.join("machines")).unwrap().count();
     let before = machines();
     let add = async |token: &str| {
-        let output = platform.skep(&["node", "add", "demo", "--token", token]).await.unwrap();
+        let output = platform
+            .skep(&["node", "add", "demo", "--token", token])
+            .await
+            .unwrap();
         (output.status, output.stderr)
     };
-    for malformed in ["nonsense", "abcdef.0123", "ABCDEF.0123456789abcdef", "abcdef:0123456789abcdef"] {
+    for malformed in [
+        "nonsense",
+        "abcdef.0123",
+        "ABCDEF.0123456789abcdef",
+        "abcdef:0123456789abcdef",
+    ] {
         let (status, said) = add(malformed).await;
-        assert!(status == 2 && said.contains("bootstrap token"), "{malformed}: {status} {said}");
+        assert!(
+            status == 2 && said.contains("bootstrap token"),
+            "{malformed}: {status} {said}"
+        );
     }
     // Used up, or of another cluster: both are tokens that this one does not know.
     let (status, said) = add("zzzzzz.0123456789abcdef").await;
-    assert!(status == 5 && said.contains("none of cluster demo"), "{status} {said}");
+    assert!(
+        status == 5 && said.contains("none of cluster demo"),
+        "{status} {said}"
+    );
     let refused = tenant.with_token("zzzzzz.0123456789abcdef", &READ).await.unwrap();
-    assert!(refused.stderr.contains("Unauthorized") || refused.stderr.contains("must be logged in"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("Unauthorized") || refused.stderr.contains("must be logged in"),
+        "{refused:?}"
+    );
 
     let expired = make_token(&tenant, "exp1re", "2020-01-01T00:00:00Z").await;
     let (status, said) = add(&expired).await;
@@ -79,7 +103,10 @@ async fn a_token_that_lets_nobody_in_is_told_before_a_machine_is_made() {
     .unwrap();
     let wrong_secret = "g00dgo.fedcba9876543210";
     let (status, said) = add(wrong_secret).await;
-    assert!(status == 5 && said.contains("none of cluster demo"), "{status} {said}");
+    assert!(
+        status == 5 && said.contains("none of cluster demo"),
+        "{status} {said}"
+    );
     delete_token(&tenant, "g00dgo").await;
     assert_eq!(machines(), before, "no machine was made");
 }
@@ -92,7 +119,15 @@ async fn a_node_whose_name_is_taken_is_refused() {
         let path = format!("jsonpath={{{path}}}");
         let platform = platform.clone();
         async move {
-            let get = ["-n", "project-default", "get", "tenantcluster", "demo", "-o", &path];
+            let get = [
+                "-n",
+                "project-default",
+                "get",
+                "tenantcluster",
+                "demo",
+                "-o",
+                &path,
+            ];
             platform.kubectl(&get).await.unwrap().success().unwrap()
         }
     };
@@ -101,7 +136,11 @@ async fn a_node_whose_name_is_taken_is_refused() {
     let machine = format!("{instance}-{cpid}-1");
     let hosts = platform.home.join("machines").join(&machine).join("hosts");
     let host = std::fs::read_to_string(&hosts).unwrap();
-    let host = host.split_whitespace().find(|word| word.starts_with("node.")).unwrap().to_owned();
+    let host = host
+        .split_whitespace()
+        .find(|word| word.starts_with("node."))
+        .unwrap()
+        .to_owned();
     // Everything that kubeadm would write on a machine is on file systems that end with the command.
     let script = format!(
         "mount --make-rprivate / && mount -t tmpfs none /etc/kubernetes && mount -t tmpfs none /var/lib/kubelet && \
@@ -118,7 +157,10 @@ async fn a_node_whose_name_is_taken_is_refused() {
     let output = run(&mut join, None).await.unwrap();
     delete_token(&tenant, "nametk").await;
     assert_ne!(output.status, 0);
-    assert!(output.stderr.contains("already exists in the cluster"), "{output:?}");
+    assert!(
+        output.stderr.contains("already exists in the cluster"),
+        "{output:?}"
+    );
 }
 
 #[tokio::test]
@@ -133,28 +175,47 @@ async fn a_node_of_a_foreign_version_is_refused() {
                 "osImage": "", "systemUUID": "",
             }},
         });
-        tenant.kubectl_with(&["create", "-f", "-"], &node.to_string()).await.unwrap()
+        tenant
+            .kubectl_with(&["create", "-f", "-"], &node.to_string())
+            .await
+            .unwrap()
     };
     for version in ["v1.38.0", "v1.32.9", "v2.36.0", "v1.36"] {
         let refused = create(version).await;
         assert!(
-            refused.status != 0 && refused.stderr.contains("kubeletVersion") && refused.stderr.contains("between 1.33 and 1.36"),
+            refused.status != 0
+                && refused.stderr.contains("kubeletVersion")
+                && refused.stderr.contains("between 1.33 and 1.36"),
             "{version}: {refused:?}"
         );
     }
     create("v1.33.0").await.success().unwrap();
-    let delete = tenant.kubectl(&["delete", "node", "version-guard"]).await.unwrap();
+    let delete = tenant
+        .kubectl(&["delete", "node", "version-guard"])
+        .await
+        .unwrap();
     delete.success().unwrap();
 }
 
 /// A signing request as node `demo-1`, for this signer.
-async fn request(tenant: &Tenant, name: &str, signer: &str, usage: &str, common_name: &str, sans: &[&str]) -> Output {
+async fn request(
+    tenant: &Tenant,
+    name: &str,
+    signer: &str,
+    usage: &str,
+    common_name: &str,
+    sans: &[&str],
+) -> Output {
     let key = rcgen::KeyPair::generate().unwrap();
     let sans: Vec<String> = sans.iter().map(|san| (*san).to_owned()).collect();
     let mut params = rcgen::CertificateParams::new(sans).unwrap();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
-    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, "system:nodes");
     let text = params.serialize_request(&key).unwrap().pem().unwrap();
     let object = json!({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
@@ -163,14 +224,27 @@ async fn request(tenant: &Tenant, name: &str, signer: &str, usage: &str, common_
             "signerName": signer, "usages": ["digital signature", usage],
         },
     });
-    let as_node = ["--as", "system:node:demo-1", "--as-group", "system:nodes", "--as-group", "system:authenticated"];
+    let as_node = [
+        "--as",
+        "system:node:demo-1",
+        "--as-group",
+        "system:nodes",
+        "--as-group",
+        "system:authenticated",
+    ];
     let create = [&as_node[..], &["create", "-f", "-"]].concat();
     tenant.kubectl_with(&create, &object.to_string()).await.unwrap()
 }
 
 async fn conditions(tenant: &Tenant, name: &str) -> anyhow::Result<Vec<Value>> {
-    let found = tenant.kubectl(&["get", "csr", name, "-o", "json"]).await?.json()?;
-    Ok(found["status"]["conditions"].as_array().cloned().unwrap_or_default())
+    let found = tenant
+        .kubectl(&["get", "csr", name, "-o", "json"])
+        .await?
+        .json()?;
+    Ok(found["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default())
 }
 
 #[tokio::test]
@@ -189,11 +263,17 @@ async fn a_node_gets_no_certificate_but_its_own() {
         asked.success().unwrap();
     }
     // For another node's name it may not even ask.
-    for (signer, usage, sans) in [(SERVING, "server auth", &["demo-2"][..]), (CLIENT, "client auth", &[])] {
+    for (signer, usage, sans) in [
+        (SERVING, "server auth", &["demo-2"][..]),
+        (CLIENT, "client auth", &[]),
+    ] {
         let other = "system:node:demo-2";
         let refused = request(&tenant, &name("other"), signer, usage, other, sans).await;
         assert!(
-            refused.status != 0 && refused.stderr.contains("can only create a node CSR with CN=system:node:demo-1"),
+            refused.status != 0
+                && refused
+                    .stderr
+                    .contains("can only create a node CSR with CN=system:node:demo-1"),
             "{refused:?}"
         );
     }
@@ -227,7 +307,12 @@ async fn a_node_gets_no_certificate_but_its_own() {
         .unwrap();
     }
     for what in ["foreign-address", "foreign-host", "own-client", "own"] {
-        tenant.kubectl(&["delete", "csr", &name(what)]).await.unwrap().success().unwrap();
+        tenant
+            .kubectl(&["delete", "csr", &name(what)])
+            .await
+            .unwrap()
+            .success()
+            .unwrap();
     }
 }
 
@@ -238,9 +323,22 @@ async fn a_webhook_by_url_reaches_nothing_of_the_cell() {
     let get = ["get", "cell", "local", "-o", "jsonpath={.spec.gateway.address}"];
     let gateway = platform.kubectl(&get).await.unwrap().success().unwrap();
     let front = gateway.split(':').next().unwrap().to_owned();
-    let get = ["-n", "default", "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"];
+    let get = [
+        "-n",
+        "default",
+        "get",
+        "service",
+        "kubernetes",
+        "-o",
+        "jsonpath={.spec.clusterIP}",
+    ];
     let service = platform.kubectl(&get).await.unwrap().success().unwrap();
-    let get = ["get", "nodes", "-o", "jsonpath={.items[0].status.addresses[0].address}"];
+    let get = [
+        "get",
+        "nodes",
+        "-o",
+        "jsonpath={.items[0].status.addresses[0].address}",
+    ];
     let node = platform.kubectl(&get).await.unwrap().success().unwrap();
     let urls = [
         format!("https://{front}:6443/"),
@@ -271,7 +369,10 @@ async fn a_webhook_by_url_reaches_nothing_of_the_cell() {
         let said = eventually("the webhook is called", || async {
             let created = space.kubectl(&["create", "configmap", "never"]).await?;
             if created.status == 0 {
-                space.kubectl(&["delete", "configmap", "never"]).await?.success()?;
+                space
+                    .kubectl(&["delete", "configmap", "never"])
+                    .await?
+                    .success()?;
             }
             ensure!(created.status != 0, "it was created");
             Ok(created.stderr)

@@ -89,12 +89,27 @@ async fn the_cell_is_closed(platform: &Platform, cpid: &str, machine: &str) {
 async fn a_node_is_upgraded(platform: &Platform, name: &str) {
     let due = platform.skep(&["node", "upgrade", "demo", name]).await.unwrap();
     assert!(due.success().unwrap().contains("already"));
-    let upgrade = platform.skep(&["node", "upgrade", "demo", name, "--force"]).await.unwrap();
+    let upgrade = platform
+        .skep(&["node", "upgrade", "demo", name, "--force"])
+        .await
+        .unwrap();
     assert!(upgrade.success().unwrap().contains(name));
     let tenant = Tenant::of(platform, "demo").await.unwrap();
-    let node = tenant.kubectl(&["get", "node", name, "-o", "json"]).await.unwrap().json().unwrap();
+    let node = tenant
+        .kubectl(&["get", "node", name, "-o", "json"])
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(node["spec"]["unschedulable"], Value::Null, "{node:#}");
-    let pods = ["-n", "kube-system", "wait", "pods", "--for=condition=Ready", "--timeout=120s"];
+    let pods = [
+        "-n",
+        "kube-system",
+        "wait",
+        "pods",
+        "--for=condition=Ready",
+        "--timeout=120s",
+    ];
     let on_node = format!("--field-selector=spec.nodeName={name}");
     let wait = [&pods[..], &[on_node.as_str()]].concat();
     tenant.kubectl(&wait).await.unwrap().success().unwrap();
@@ -148,7 +163,10 @@ async fn workers_join_run_pods_and_go() {
         .success()
         .unwrap();
     let left = nodes(&platform).await;
-    assert!(left.iter().all(|node| !names.contains(&node["name"].as_str().unwrap())));
+    assert!(
+        left.iter()
+            .all(|node| !names.contains(&node["name"].as_str().unwrap()))
+    );
     eventually("no network of the two workers is left", || async {
         let all = std::fs::read_dir("/run/netns")?
             .flatten()

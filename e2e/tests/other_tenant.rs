@@ -22,7 +22,9 @@ const CUT: Duration = Duration::from_mins(5);
 /// Rules for the router of a tenant's network.
 async fn nft(router: &str, rules: &str) {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{router}")).args(["nft", "-f", "-"]);
+    command
+        .arg(format!("--net=/run/netns/{router}"))
+        .args(["nft", "-f", "-"]);
     run(&mut command, Some(rules)).await.unwrap().success().unwrap();
 }
 
@@ -30,9 +32,24 @@ async fn nft(router: &str, rules: &str) {
 #[tokio::test]
 async fn a_tenant_apart_survives_an_outage_of_its_node_and_goes_with_it() {
     let platform = Platform::connect().unwrap();
-    let tenant = Tenant::create(&platform, NAME, &["--availability", "Single"]).await.unwrap();
-    platform.skep(&["node", "add", NAME]).await.unwrap().success().unwrap();
-    let get = ["-n", "project-default", "get", "tenantcluster", NAME, "-o", "jsonpath={.status.cpid}"];
+    let tenant = Tenant::create(&platform, NAME, &["--availability", "Single"])
+        .await
+        .unwrap();
+    platform
+        .skep(&["node", "add", NAME])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+    let get = [
+        "-n",
+        "project-default",
+        "get",
+        "tenantcluster",
+        NAME,
+        "-o",
+        "jsonpath={.status.cpid}",
+    ];
     let cpid = platform.kubectl(&get).await.unwrap().success().unwrap();
     let instance = std::env::var("SKEP_INSTANCE").unwrap();
     let (router, node) = (format!("{instance}-{cpid}"), format!("{NAME}-1"));
@@ -58,12 +75,18 @@ async fn a_tenant_apart_survives_an_outage_of_its_node_and_goes_with_it() {
     tokio::time::sleep_until(cut + CUT).await;
     nft(&router, "delete table ip cut").await;
     ready_is(&tenant, &node, "True").await;
-    eventually("logs come again", || async { space.kubectl(&["logs", "stays"]).await?.success() })
-        .await
-        .unwrap();
+    eventually("logs come again", || async {
+        space.kubectl(&["logs", "stays"]).await?.success()
+    })
+    .await
+    .unwrap();
     let path = "jsonpath={.status.containerStatuses[0].restartCount}";
     let restarts = space.kubectl(&["get", "pod", "stays", "-o", path]).await.unwrap();
-    assert_eq!(restarts.success().unwrap(), "0", "the pod went on while its node was away");
+    assert_eq!(
+        restarts.success().unwrap(),
+        "0",
+        "the pod went on while its node was away"
+    );
 
     drop(space);
     platform
@@ -80,7 +103,11 @@ async fn a_tenant_apart_survives_an_outage_of_its_node_and_goes_with_it() {
                 .filter(|name| name.contains(&cpid))
                 .collect())
         };
-        let left = [names("/run/netns".into())?, names(platform.home.join("machines"))?].concat();
+        let left = [
+            names("/run/netns".into())?,
+            names(platform.home.join("machines"))?,
+        ]
+        .concat();
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })
@@ -91,7 +118,10 @@ async fn a_tenant_apart_survives_an_outage_of_its_node_and_goes_with_it() {
 async fn ready_is(tenant: &Tenant, node: &str, status: &str) {
     eventually(&format!("node {node} has Ready={status}"), || async {
         let path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
-        let found = tenant.kubectl(&["get", "node", node, "-o", path]).await?.success()?;
+        let found = tenant
+            .kubectl(&["get", "node", node, "-o", path])
+            .await?
+            .success()?;
         ensure!(found == status, "it has {found}");
         Ok(())
     })
@@ -104,7 +134,12 @@ async fn names_and_tokens_of_others_mean_nothing(platform: &Platform, tenant: &T
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "demo-1"}}).to_string();
     let create = tenant.kubectl_with(&["create", "-f", "-"], &node).await;
     create.unwrap().success().unwrap();
-    tenant.kubectl(&["delete", "node", "demo-1"]).await.unwrap().success().unwrap();
+    tenant
+        .kubectl(&["delete", "node", "demo-1"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
 
     let demo = Tenant::of(platform, "demo").await.unwrap();
     let token = ["create", "token", "default", "-n", "default"];
@@ -113,5 +148,8 @@ async fn names_and_tokens_of_others_mean_nothing(platform: &Platform, tenant: &T
     let known = demo.with_token(token.trim(), &whoami).await.unwrap();
     assert_eq!(known.success().unwrap(), "system:serviceaccount:default:default");
     let foreign = tenant.with_token(token.trim(), &whoami).await.unwrap();
-    assert!(foreign.status != 0 && foreign.stderr.contains("Unauthorized"), "{foreign:?}");
+    assert!(
+        foreign.status != 0 && foreign.stderr.contains("Unauthorized"),
+        "{foreign:?}"
+    );
 }

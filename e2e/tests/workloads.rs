@@ -76,8 +76,17 @@ async fn outcome(space: &Namespace<'_>, name: &str) -> Result<String> {
 }
 
 async fn wait_ready(space: &Namespace<'_>, what: &str) {
-    let condition = if what.starts_with("pod/") { "Ready" } else { "Available" };
-    let arguments = ["wait", &format!("--for=condition={condition}"), what, "--timeout=120s"];
+    let condition = if what.starts_with("pod/") {
+        "Ready"
+    } else {
+        "Available"
+    };
+    let arguments = [
+        "wait",
+        &format!("--for=condition={condition}"),
+        what,
+        "--timeout=120s",
+    ];
     space.kubectl(&arguments).await.unwrap().success().unwrap();
 }
 
@@ -118,7 +127,11 @@ async fn pods_of_either_node_reach_a_service_by_its_name() {
             .await
             .unwrap();
         let log = outcome(&space, &name).await.unwrap();
-        assert_eq!(log.lines().filter(|line| *line == "hello").count(), 2, "on {node}: {log}");
+        assert_eq!(
+            log.lines().filter(|line| *line == "hello").count(),
+            2,
+            "on {node}: {log}"
+        );
     }
 }
 
@@ -140,7 +153,14 @@ async fn logs_exec_copy_attach_and_tunnels_work() {
         Ok(log)
     });
     assert_eq!(log.await.unwrap(), "begun\n");
-    let echoed = space.kubectl(&["exec", "shell", "--", "/bin/sh", "-c", "echo inside; cat /tmp/www/index.html"]);
+    let echoed = space.kubectl(&[
+        "exec",
+        "shell",
+        "--",
+        "/bin/sh",
+        "-c",
+        "echo inside; cat /tmp/www/index.html",
+    ]);
     assert_eq!(echoed.await.unwrap().success().unwrap(), "inside\nserved\n");
 
     copies_both_ways(&space).await;
@@ -234,7 +254,10 @@ async fn the_last_line_of_up_works() {
 async fn metrics_are_an_aggregated_api() {
     let tenant = demo().await;
     eventually("top shows every node", || async {
-        let top = tenant.kubectl(&["top", "nodes", "--no-headers"]).await?.success()?;
+        let top = tenant
+            .kubectl(&["top", "nodes", "--no-headers"])
+            .await?
+            .success()?;
         let known = nodes(&tenant).await.len();
         ensure!(top.lines().count() >= known.min(2), "{top}");
         Ok(())
@@ -251,8 +274,17 @@ async fn metrics_are_an_aggregated_api() {
         .json()
         .unwrap();
     // The check of its certificate is on.
-    assert_eq!(service["spec"]["insecureSkipTLSVerify"].as_bool().unwrap_or(false), false);
-    assert!(service["spec"]["caBundle"].as_str().is_some_and(|bundle| !bundle.is_empty()));
+    assert_eq!(
+        service["spec"]["insecureSkipTLSVerify"]
+            .as_bool()
+            .unwrap_or(false),
+        false
+    );
+    assert!(
+        service["spec"]["caBundle"]
+            .as_str()
+            .is_some_and(|bundle| !bundle.is_empty())
+    );
 }
 
 #[tokio::test]
@@ -269,7 +301,10 @@ async fn a_pod_asks_its_own_api_with_its_service_account() {
     space.kubectl(&grant).await.unwrap().success().unwrap();
     // client-go takes address, token and authority from where every pod has them.
     let command = ["kubectl", "get", "pods", "-o", "name"];
-    space.apply(&pod("asks", KUBERNETES, &command, None)).await.unwrap();
+    space
+        .apply(&pod("asks", KUBERNETES, &command, None))
+        .await
+        .unwrap();
     let log = outcome(&space, "asks").await.unwrap();
     assert_eq!(log.trim(), "pod/asks", "{log}");
 
@@ -288,7 +323,15 @@ async fn a_pod_asks_its_own_api_with_its_service_account() {
         "data": {"config": kubeconfig.to_string()},
     });
     space.apply(&map.to_string()).await.unwrap();
-    let command = ["kubectl", "--kubeconfig=/kubeconfig/config", "get", "pods", "by-name", "-o", "name"];
+    let command = [
+        "kubectl",
+        "--kubeconfig=/kubeconfig/config",
+        "get",
+        "pods",
+        "by-name",
+        "-o",
+        "name",
+    ];
     let mut object: Value = serde_json::from_str(&pod("by-name", KUBERNETES, &command, None)).unwrap();
     object["spec"]["volumes"] = json!([{"name": "kubeconfig", "configMap": {"name": "kubeconfig"}}]);
     object["spec"]["containers"][0]["volumeMounts"] =
@@ -314,10 +357,21 @@ async fn a_claim_gets_a_volume_that_outlives_its_pod() {
         object["spec"]["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
         object.to_string()
     };
-    space.apply(&with_volume("writes", "echo kept > /data/file")).await.unwrap();
+    space
+        .apply(&with_volume("writes", "echo kept > /data/file"))
+        .await
+        .unwrap();
     outcome(&space, "writes").await.unwrap();
-    space.kubectl(&["delete", "pod", "writes"]).await.unwrap().success().unwrap();
-    space.apply(&with_volume("reads", "cat /data/file")).await.unwrap();
+    space
+        .kubectl(&["delete", "pod", "writes"])
+        .await
+        .unwrap()
+        .success()
+        .unwrap();
+    space
+        .apply(&with_volume("reads", "cat /data/file"))
+        .await
+        .unwrap();
     let log = outcome(&space, "reads").await.context("the second pod").unwrap();
     assert_eq!(log, "kept\n");
 }

@@ -16,10 +16,10 @@ use futures::Stream;
 use kube::runtime::reflector::ObjectRef;
 use skep_api::ControlPlane;
 use skep_core::Cpid;
+use skep_runtime::Backoff;
 use skep_runtime::backoff::spread;
 use skep_runtime::client::ClientUse;
 use skep_runtime::error::chain;
-use skep_runtime::Backoff;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 

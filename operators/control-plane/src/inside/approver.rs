@@ -97,6 +97,8 @@ async fn answer(cpid: &Cpid, client: &Client, request: &CertificateSigningReques
             tracing::info!(%cpid, node = name, answer = type_, message, "a kubelet's request was answered");
         }
         // The next event of the watch brings what stands by then.
-        Err(error) => tracing::warn!(%cpid, node = name, error = chain(&error), "cannot answer a kubelet's request"),
+        Err(error) => {
+            tracing::warn!(%cpid, node = name, error = chain(&error), "cannot answer a kubelet's request")
+        }
     }
 }

@@ -109,7 +109,10 @@ fn object_to_content(
 
 /// What a node may serve as: its host names and addresses as its object has them.
 fn names_of(node: &Node) -> BTreeSet<San> {
-    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let addresses = node
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten());
     addresses.map(|address| San::parse(&address.address)).collect()
 }
 
@@ -137,7 +140,9 @@ mod tests {
         let sans: Vec<String> = sans.iter().map(|san| (*san).to_owned()).collect();
         let mut params = rcgen::CertificateParams::new(sans).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, common_name);
         params
             .distinguished_name
             .push(rcgen::DnType::OrganizationName, organization);

@@ -123,7 +123,10 @@ fn what_was_known_stays_known_through_an_outage() {
     let status = status_at(&object, &observed, &Bootstrap::NotTried, "2026-11-21T12:00:02Z");
     assert_eq!(status.version.as_deref(), Some("1.36.3"));
     assert!(conditions::is_true(&status.conditions, reasons::BOOTSTRAPPED));
-    assert!(conditions::is_true(&status.conditions, reasons::COMPONENTS_APPLIED));
+    assert!(conditions::is_true(
+        &status.conditions,
+        reasons::COMPONENTS_APPLIED
+    ));
     assert!(!conditions::is_true(&status.conditions, reasons::READY));
     let invalid = InvalidSpec {
         field: "spec.x".into(),

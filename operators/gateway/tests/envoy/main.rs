@@ -12,9 +12,7 @@ mod tenants;
 use std::time::{Duration, Instant};
 
 use fixture::Gateway;
-use tenants::{
-    Tenant, client_hello, connect, connect_by_tunnel, eventually, proxy_header, send_plain,
-};
+use tenants::{Tenant, client_hello, connect, connect_by_tunnel, eventually, proxy_header, send_plain};
 
 /// "At once" for a connection that is refused: well below any time limit in the configuration.
 const AT_ONCE: Duration = Duration::from_millis(700);
@@ -71,9 +69,15 @@ async fn pods_reach_their_api_by_the_name_that_their_node_gives() {
     ];
     for stranger in strangers {
         let bytes = [proxy_header(stranger), hello.clone()].concat();
-        assert!(send_plain(gateway.tunnel(), &bytes).await.is_empty(), "{stranger}");
+        assert!(
+            send_plain(gateway.tunnel(), &bytes).await.is_empty(),
+            "{stranger}"
+        );
     }
-    assert!(send_plain(gateway.tunnel(), &hello).await.is_empty(), "without a header");
+    assert!(
+        send_plain(gateway.tunnel(), &hello).await.is_empty(),
+        "without a header"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,7 +67,9 @@ async fn serve_web(client: Client, image: &str) -> Result<(), Failure> {
     };
     let waiting = await_condition(deployments, WEB_NAME, available);
     match tokio::time::timeout(WEB_TIMEOUT, waiting).await {
-        Ok(result) => Ok(result.map(drop).context("cannot watch the web server of the demo")?),
+        Ok(result) => Ok(result
+            .map(drop)
+            .context("cannot watch the web server of the demo")?),
         Err(_) => Err(Failure::TimedOut(format!(
             "deployment {WEB_NAME} of cluster {DEMO} is not available after {} s; see `kubectl describe pods` there",
             WEB_TIMEOUT.as_secs()

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 pub use self::drain::remove_all;
-pub use self::join::ensure_one;
 use self::join::BootstrapToken;
+pub use self::join::ensure_one;
 use self::session::Session;
 use crate::client::output::print_list;
 use crate::client::{Context, Failure};

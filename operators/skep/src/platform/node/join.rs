@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Secret};
-use kube::{Api, Client};
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
 use rand::Rng;
 use serde_json::json;
 use skep_distro::Artifacts;
@@ -230,7 +230,9 @@ impl Session {
         }
         let end = value("expiration").and_then(|text| text.parse::<Timestamp>().ok());
         match end.filter(|end| *end <= Timestamp::now()) {
-            Some(end) => Err(Failure::Refused(format!("token {id} has expired at {end}; {hint}"))),
+            Some(end) => Err(Failure::Refused(format!(
+                "token {id} has expired at {end}; {hint}"
+            ))),
             None => Ok(()),
         }
     }

@@ -72,9 +72,15 @@ fn version_of(node: &Node) -> Option<&str> {
 }
 
 fn is_ready_since(node: &Node, since: Timestamp) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let conditions = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|known| {
-        let told = known.last_heartbeat_time.as_ref().is_some_and(|time| time.0 >= since);
+        let told = known
+            .last_heartbeat_time
+            .as_ref()
+            .is_some_and(|time| time.0 >= since);
         known.type_ == "Ready" && known.status == "True" && told
     })
 }
