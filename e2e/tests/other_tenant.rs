@@ -68,7 +68,8 @@ async fn a_tenant_apart_survives_an_outage_of_its_node_and_goes_with_it() {
     space.apply(&pod.to_string()).await.unwrap();
     let wait = ["wait", "--for=condition=Ready", "pod/stays", "--timeout=120s"];
     space.kubectl(&wait).await.unwrap().success().unwrap();
-    let cut_off = "table ip cut { chain forward { type filter hook forward priority -10; policy drop; } }";
+    let cut_off =
+        "table ip cut {\n chain forward {\n type filter hook forward priority -10; policy drop;\n }\n}\n";
     nft(&router, cut_off).await;
     let cut = tokio::time::Instant::now();
     ready_is(&tenant, &node, "Unknown").await;

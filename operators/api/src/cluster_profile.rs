@@ -39,7 +39,8 @@ pub struct ClusterProfileSpec {
     /// The etcd version.
     pub etcd_version: String,
     /// The images of what runs inside a tenant, by part.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    // Never left out when it is written: templates are strict and name it.
+    #[serde(default)]
     pub images: BTreeMap<String, String>,
     /// The storage class of the datastore's volumes.
     pub storage_class: String,
@@ -47,6 +48,6 @@ pub struct ClusterProfileSpec {
     #[schemars(length(min = 1, max = 65536))]
     pub template: String,
     /// Further values for the template.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub parameters: BTreeMap<String, String>,
 }

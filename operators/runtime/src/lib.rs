@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
+pub mod wait;
 
 pub use apply::{Applier, ApplyError, Deletion, StatusWrite};
 pub use backoff::Backoff;
@@ -27,3 +28,4 @@ pub use events::Events;
 pub use leader::{LeaderError, LeaderSettings, Term, run_as_leader};
 pub use serve::Readiness;
 pub use tokio_util::sync::CancellationToken;
+pub use wait::{TimedOut, wait_for};

@@ -9,11 +9,12 @@ use std::time::Duration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube::discovery::{self, Scope};
-use kube::runtime::wait::{await_condition, conditions::is_crd_established};
+use kube::runtime::wait::conditions::is_crd_established;
 use kube::{Api, ResourceExt};
 
 use crate::apply::{Applier, ApplyError};
 use crate::error::{Categorised, api_category};
+use crate::wait::{TimedOut, wait_for};
 
 /// How long a definition may take to be served; it takes well under a second on a healthy API server.
 const ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,10 +54,12 @@ pub enum ManifestError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// A definition was applied but is not served in time.
-    #[error("definition {name} was not established within {} s", ESTABLISH_TIMEOUT.as_secs())]
+    #[error("definition {name} was not established")]
     NotEstablished {
         /// The definition's name.
         name: String,
+        /// How long was waited, and what the watch said.
+        source: TimedOut,
     },
 }
 
@@ -185,19 +188,12 @@ impl Applier {
 
     async fn await_established(&self, name: &str) -> Result<(), ManifestError> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client().clone());
-        let established = await_condition(definitions, name, is_crd_established());
-        match tokio::time::timeout(ESTABLISH_TIMEOUT, established).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, definition = name, "cannot watch a definition");
-                Err(ManifestError::NotEstablished {
-                    name: name.to_owned(),
-                })
-            }
-            Err(_) => Err(ManifestError::NotEstablished {
+        wait_for(definitions, name, is_crd_established(), ESTABLISH_TIMEOUT)
+            .await
+            .map_err(|source| ManifestError::NotEstablished {
                 name: name.to_owned(),
-            }),
-        }
+                source,
+            })
     }
 }
 

@@ -205,11 +205,9 @@ fn add_authentication(flags: Flags) -> Flags {
 }
 
 fn add_way_back(flags: Flags, tenant: &Tenant) -> Flags {
-    let flags = match tenant.way_back {
-        WayBack::Konnectivity => flags,
-        // A Service's own address leads nowhere from a pod's interface; only nodes know it.
-        WayBack::Interface => flags.set("enable-aggregator-routing", "true"),
-    };
+    // Webhooks and aggregated APIs are dialled at their pods: a Service's own address is known to nodes alone, and to
+    // each of them a moment later than its endpoints are to us.
+    let flags = flags.set("enable-aggregator-routing", "true");
     match tenant.konnectivity {
         Some(_) => flags.set(
             "egress-selector-config-file",

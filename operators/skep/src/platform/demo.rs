@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use skep_distro::Artifacts;
 use skep_provision::model::{Cluster, NewCluster, NewProject, Project};
-use skep_runtime::Applier;
+use skep_runtime::{Applier, wait_for};
 
 use crate::client::cluster::clusters_path;
 use crate::client::wait::{Goal, wait};
@@ -65,16 +64,12 @@ async fn serve_web(client: Client, image: &str) -> Result<(), Failure> {
         let status = found.and_then(|found| found.status.as_ref());
         status.and_then(|status| status.available_replicas).unwrap_or(0) > 0
     };
-    let waiting = await_condition(deployments, WEB_NAME, available);
-    match tokio::time::timeout(WEB_TIMEOUT, waiting).await {
-        Ok(result) => Ok(result
-            .map(drop)
-            .context("cannot watch the web server of the demo")?),
-        Err(_) => Err(Failure::TimedOut(format!(
-            "deployment {WEB_NAME} of cluster {DEMO} is not available after {} s; see `kubectl describe pods` there",
-            WEB_TIMEOUT.as_secs()
-        ))),
-    }
+    let waited = wait_for(deployments, WEB_NAME, available, WEB_TIMEOUT).await;
+    waited.map_err(|late| {
+        Failure::TimedOut(format!(
+            "deployment {WEB_NAME} of cluster {DEMO} is not available: {late}; see `kubectl describe pods` there"
+        ))
+    })
 }
 
 /// Creates project and cluster where they are missing and waits until `demo` is ready.

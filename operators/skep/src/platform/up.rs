@@ -13,11 +13,12 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{Api, ListParams, PostParams};
-use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::wait::Condition;
 use kube::{Client, ResourceExt};
 use skep_core::SYSTEM_NAMESPACE;
 use skep_distro::Artifacts;
 use skep_provider::{LocalCell, LocalSpec};
+use skep_runtime::wait_for;
 
 use super::home::{Home, instance};
 use super::install::{Site, install};
@@ -205,16 +206,10 @@ async fn await_object<K>(api: Api<K>, name: String, kind: &str, condition: impl 
 where
     K: Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + kube::Resource + 'static,
 {
-    let waiting = await_condition(api, &name, condition);
-    match tokio::time::timeout(OPERATORS_TIMEOUT, waiting).await {
-        Ok(result) => result
-            .map(drop)
-            .with_context(|| format!("cannot watch {kind} {name}")),
-        Err(_) => bail!(
-            "{kind} {name} is not ready after {} s; see `kubectl -n {SYSTEM_NAMESPACE} describe {kind} {name}`",
-            OPERATORS_TIMEOUT.as_secs()
-        ),
-    }
+    let waited = wait_for(api, &name, condition, OPERATORS_TIMEOUT).await;
+    waited.with_context(|| {
+        format!("{kind} {name} is not ready; see `kubectl -n {SYSTEM_NAMESPACE} describe {kind} {name}`")
+    })
 }
 
 fn is_deployed() -> impl Condition<Deployment> {

@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::{DeleteParams, PostParams};
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use rand::Rng;
 use serde_json::json;
@@ -17,6 +16,8 @@ use skep_provider::workers::{self, JoinToken, Place};
 
 use super::list::is_ready;
 use super::session::Session;
+use skep_runtime::wait_for;
+
 use crate::client::{Context, Failure};
 use crate::platform::home::instance;
 use crate::platform::progress::Display;
@@ -250,16 +251,12 @@ impl Session {
 
     pub(super) async fn await_ready(&self, name: &str) -> Result<(), Failure> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let ready = await_condition(nodes, name, |node: Option<&Node>| node.is_some_and(is_ready));
-        match tokio::time::timeout(READY_LIMIT, ready).await {
-            Ok(result) => Ok(result
-                .map(drop)
-                .with_context(|| format!("cannot watch node {name}"))?),
-            Err(_) => Err(Failure::TimedOut(format!(
-                "node {name} has joined and is not ready after {} s; see `kubectl describe node {name}`",
-                READY_LIMIT.as_secs()
-            ))),
-        }
+        let ready = |node: Option<&Node>| node.is_some_and(is_ready);
+        wait_for(nodes, name, ready, READY_LIMIT).await.map_err(|late| {
+            Failure::TimedOut(format!(
+                "node {name} has joined and is not ready: {late}; see `kubectl describe node {name}`"
+            ))
+        })
     }
 }
 

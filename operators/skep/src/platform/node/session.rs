@@ -41,7 +41,7 @@ impl Session {
         let path = format!("{}/{cluster}", clusters_path(&context.global.project));
         let _: serde_json::Value = context.api()?.get(&path).await?;
         let (text, authority) = kubeconfig::fetch_with_authority(cluster, "1h", context).await?;
-        let client = skep_runtime::client::from_kubeconfig(text.as_bytes(), "cli", ClientUse::Tenant)
+        let client = skep_runtime::client::from_kubeconfig(text.as_bytes(), "cli", ClientUse::TenantWatch)
             .await
             .context("cannot use the cluster's kubeconfig")?;
         let authority_hash = authority_hash(&authority).context("cannot read the cluster's authority")?;

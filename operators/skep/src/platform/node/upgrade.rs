@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use skep_provider::workers::{self, Place};
 use skep_runtime::conditions::to_second;
+use skep_runtime::wait_for;
 
 use super::join::supervisor;
 use super::session::Session;
@@ -139,14 +139,10 @@ impl Session {
         let runs = |node: Option<&Node>| {
             node.is_some_and(|node| is_ready_since(node, since) && version_of(node) == Some(target))
         };
-        match tokio::time::timeout(READY_LIMIT, await_condition(nodes, name, runs)).await {
-            Ok(result) => Ok(result
-                .map(drop)
-                .with_context(|| format!("cannot watch node {name}"))?),
-            Err(_) => Err(Failure::TimedOut(format!(
-                "node {name} does not run {target} after {} s; it stays cordoned: see the log of its kubelet",
-                READY_LIMIT.as_secs()
-            ))),
-        }
+        wait_for(nodes, name, runs, READY_LIMIT).await.map_err(|late| {
+            Failure::TimedOut(format!(
+                "node {name} does not run {target}: {late}; it stays cordoned: see the log of its kubelet"
+            ))
+        })
     }
 }
