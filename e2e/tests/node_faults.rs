@@ -117,16 +117,7 @@ async fn asker(tenant: &Tenant) -> Namespace<'_> {
 /// The pod asks its API by the address that the node's Envoy holds.
 async fn it_reaches_its_api(space: &Namespace<'_>) {
     eventually("a pod reaches its API", || async {
-        let ask = [
-            "exec",
-            "asker",
-            "--",
-            "kubectl",
-            "get",
-            "--raw",
-            "/version",
-            "--request-timeout=5s",
-        ];
+        let ask = ["exec", "asker", "--", "kubectl", "get", "--raw", "/version"];
         let answer = space.kubectl(&ask).await?.success()?;
         ensure!(answer.contains("gitVersion"), "{answer}");
         Ok(())
