@@ -34,6 +34,10 @@ down: build ## Take all of it away; KEEP=1 keeps the data
 test: ## Every test that one machine can run, unit to real cluster
 	e2e/run
 
+.PHONY: conformance
+conformance: ## Upstream's conformance tests that are listed, against a platform of its own; hours
+	SKEP_INSTANCE=skep-conformance STAGES=conformance e2e/run
+
 .PHONY: bench
 bench: build ## The benchmarks, or one with T=NAME: tables, and target/bench/NAME.json
 	cargo build --release --locked -p skep-e2e --bin bench

@@ -121,6 +121,11 @@ impl Platform {
 
 /// Runs a command to its end, with text on its standard input.
 pub async fn run(command: &mut Command, input: Option<&str>) -> Result<Output> {
+    run_within(PATIENCE * 2, command, input).await
+}
+
+/// The same for a command that may take that long.
+pub async fn run_within(limit: Duration, command: &mut Command, input: Option<&str>) -> Result<Output> {
     let shown = format!("{:?}", command.as_std());
     command.stdin(if input.is_some() {
         Stdio::piped()
@@ -135,8 +140,8 @@ pub async fn run(command: &mut Command, input: Option<&str>) -> Result<Output> {
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         stdin.write_all(text.as_bytes()).await?;
     }
-    let Ok(output) = tokio::time::timeout(PATIENCE * 2, child.wait_with_output()).await else {
-        bail!("{shown} did not end within {} s", PATIENCE.as_secs() * 2);
+    let Ok(output) = tokio::time::timeout(limit, child.wait_with_output()).await else {
+        bail!("{shown} did not end within {} s", limit.as_secs());
     };
     let output = output?;
     Ok(Output {
