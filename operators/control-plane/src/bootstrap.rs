@@ -16,7 +16,7 @@ use skep_runtime::{Applier, ApplyError, Categorised, error::chain};
 
 use self::objects::build_objects;
 use crate::CONTROLLER;
-use crate::inside::{Access, ConnectError};
+use crate::inside::{Access, ConnectError, explain};
 use crate::material::text;
 use crate::observe::Observed;
 use crate::secrets::{CERTIFICATE, CLUSTER_CA, KUBELET_CLIENT_CA};
@@ -110,7 +110,11 @@ pub async fn bootstrap(tenant: &Tenant, observed: &Observed, memory: &Memory, no
             memory.record(&tenant.cpid, now);
             Bootstrap::Done
         }
-        Err(error) => Bootstrap::Failed(chain(&error)),
+        Err(error) => {
+            let cause = chain(&error);
+            tracing::info!(cpid = %tenant.cpid, cause, "cannot write a tenant's bootstrap data");
+            Bootstrap::Failed(explain(&error))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use kube::runtime::reflector::ObjectRef;
 use skep_api::ControlPlane;
 use skep_core::Cpid;
 use skep_runtime::Backoff;
+use skep_runtime::Categorised;
 use skep_runtime::backoff::spread;
 use skep_runtime::client::ClientUse;
 use skep_runtime::error::chain;
@@ -110,6 +111,15 @@ impl Insides {
     }
 }
 
+/// Why a tenant does not take what is written into it, for its status. A tenant that cannot be reached fails each of
+/// many writes in another way and another order: its status says so in the same words each time, and the log more.
+pub(crate) fn explain<E: Categorised + std::error::Error + 'static>(error: &E) -> String {
+    match error.category() {
+        "network" | "timeout" => "the tenant's API does not answer".to_owned(),
+        _ => chain(error),
+    }
+}
+
 struct Keeper {
     cpid: Cpid,
     access: Access,
@@ -142,9 +152,10 @@ impl Keeper {
                 }
                 Err(error) => {
                     failures += 1;
+                    let reason = explain(&error);
                     let error = chain(&error);
                     tracing::warn!(cpid = %self.cpid, failures, error, "cannot apply what runs inside a tenant");
-                    self.tell(Inside::Failed(error));
+                    self.tell(Inside::Failed(reason));
                     BACKOFF.delay(failures, rand::random())
                 }
             };

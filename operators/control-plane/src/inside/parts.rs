@@ -10,6 +10,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use skep_core::{Endpoint, TenantNetwork, labels};
 use skep_profiles::{Pair, PartError, Surroundings, parts};
+use skep_runtime::Categorised;
 use skep_runtime::manifests::{self, ManifestError};
 use skep_runtime::{Applier, ApplyError};
 
@@ -46,6 +47,16 @@ pub enum PartsError {
     /// The tenant's API took too long.
     #[error("the tenant's API did not take everything within {} s", LIMIT.as_secs())]
     TimedOut,
+}
+
+impl Categorised for PartsError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Render(_) | Self::Parse(..) => "config",
+            Self::Write { source, .. } => source.category(),
+            Self::TimedOut => "timeout",
+        }
+    }
 }
 
 /// What the parts of one tenant are made from.

@@ -20,7 +20,7 @@ pub enum Loss {
 
 #[derive(Debug, Default)]
 struct State {
-    writes: HashMap<String, usize>,
+    writes: HashMap<String, Vec<String>>,
     plan: HashMap<String, (usize, Loss)>,
 }
 
@@ -36,7 +36,14 @@ impl Faults {
 
     /// How many writes there were for a control plane.
     pub fn writes(&self, cpid: &str) -> usize {
-        self.0.lock().unwrap().writes.get(cpid).copied().unwrap_or(0)
+        self.0.lock().unwrap().writes.get(cpid).map_or(0, Vec::len)
+    }
+
+    /// The writes for a control plane after the first so many.
+    pub fn since(&self, cpid: &str, writes: usize) -> Vec<String> {
+        let state = self.0.lock().unwrap();
+        let all = state.writes.get(cpid).map_or(&[][..], Vec::as_slice);
+        all[writes..].to_vec()
     }
 
     fn judge(&self, request: &Request<Body>) -> Option<Loss> {
@@ -45,9 +52,9 @@ impl Faults {
         }
         let cpid = cpid_of(request.uri().path())?;
         let mut state = self.0.lock().unwrap();
-        let count = state.writes.entry(cpid.clone()).or_insert(0);
-        let this = *count;
-        *count += 1;
+        let writes = state.writes.entry(cpid.clone()).or_default();
+        let this = writes.len();
+        writes.push(format!("{} {}", request.method(), request.uri()));
         state
             .plan
             .get(&cpid)

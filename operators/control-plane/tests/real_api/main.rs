@@ -222,7 +222,12 @@ async fn check_rest(admin: &Client, faults: &Faults, cpids: &[Cpid]) {
             .unwrap();
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(before, count());
+    let further: Vec<String> = cpids
+        .iter()
+        .zip(before)
+        .flat_map(|(cpid, writes)| faults.since(cpid.as_str(), writes))
+        .collect();
+    assert!(further.is_empty(), "{further:#?}");
 }
 
 /// Complete control planes, some with a write of the deletion lost, and others that are deleted half way.
