@@ -119,7 +119,8 @@ impl Machine<'_> {
                     "node",
                     &self.worker.name,
                 ])
-                .args(["-o", "jsonpath={.spec.podCIDR}"])
+                // The kubelet has its credentials a moment before it registers its node.
+                .args(["--ignore-not-found", "-o", "jsonpath={.spec.podCIDR}"])
                 .run()
                 .await?;
             found = answer.trim().parse().ok();
