@@ -9,8 +9,8 @@ use nix::sys::statvfs::statvfs;
 use crate::distribution::{Cgo, Component, Source};
 use crate::{Error, process};
 
-/// The Debian packages whose files this crate calls or packs: a C compiler with its static library for runc
-/// and flannel, nft for kube-proxy, pip for Envoy's wheel, a shell in one file for the image `busybox`.
+/// The Debian packages whose files this crate calls or packs: a C compiler with its static library for runc,
+/// nft for kube-proxy, pip for Envoy's wheel, a shell in one file for the image `busybox`.
 pub const SYSTEM_PACKAGES: &[&str] = &[
     "busybox-static",
     "gcc",
@@ -77,11 +77,7 @@ fn numbers(version: &str) -> Vec<u64> {
 pub(crate) async fn check_programs(missing: &[Component]) -> Result<(), Error> {
     let c = |component: &Component| matches!(&component.source, Source::Go(go) if go.cgo == Cgo::Static);
     if missing.iter().any(c) && process::output("gcc", &["--version"]).await.is_none() {
-        return Err(tool_missing(
-            "gcc",
-            "compile C parts of runc and flannel",
-            "gcc libc6-dev",
-        ));
+        return Err(tool_missing("gcc", "compile C parts of runc", "gcc libc6-dev"));
     }
     let wheel = |component: &Component| matches!(component.source, Source::Wheel(_));
     if missing.iter().any(wheel)
