@@ -6,6 +6,7 @@
 mod machine;
 mod network;
 mod pods;
+mod stand;
 mod state;
 mod upgrade;
 
@@ -21,9 +22,8 @@ use skep_distro::{Artifacts, Progress};
 use crate::address::Slot;
 use crate::cell::Cell;
 use crate::command::Command;
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::host::cgroup::Hierarchies;
-use crate::host::registry::Registry;
 use crate::host::{interfaces, preflight, process};
 use crate::inside::Inside;
 use crate::layout::Layout;
@@ -32,6 +32,7 @@ use crate::node::images::{ImageStore, import_missing};
 use crate::start::Starter;
 use machine::Machine;
 use network::TenantTopology;
+use stand::Stand;
 use state::TenantState;
 
 pub use state::{Tenant, Worker};
@@ -81,6 +82,28 @@ struct Site<'a> {
     supervisor: &'a [OsString],
     /// How many node machines share this host.
     machines: usize,
+}
+
+impl<'a> Site<'a> {
+    fn new(
+        cell: &Cell,
+        tenants: &[TenantState],
+        layout: &'a Layout,
+        hierarchies: &'a Hierarchies,
+        artifacts: &'a Artifacts,
+        supervisor: &'a [OsString],
+    ) -> Self {
+        let workers: usize = tenants.iter().map(|tenant| tenant.workers.len()).sum();
+        Self {
+            names: cell.names(),
+            slot: cell.slot,
+            layout,
+            hierarchies,
+            artifacts,
+            supervisor,
+            machines: cell.nodes.len() + workers,
+        }
+    }
 }
 
 impl Site<'_> {
@@ -164,30 +187,14 @@ pub async fn add_workers(
     artifacts: &Artifacts,
     progress: &dyn Progress,
 ) -> Result<Vec<Worker>, Error> {
-    preflight::check_user()?;
-    let hierarchies = Hierarchies::observe()?;
-    let layout = Layout::new(&std::path::absolute(place.home).map_err(Error::io("find", place.home))?);
-    let registry = Registry::open();
-    let _lock = registry.lock(place.instance)?;
-    let cell = crate::state::read::<Cell>(&layout.cell())?
-        .ok_or_else(|| Refusal::NotUp(place.instance.to_owned()))?;
-    let mut stands = TenantState::open(&layout, tenant)?;
+    let stand = Stand::open(place)?;
+    let cell = stand.cell(place)?;
+    let layout = &stand.layout;
+    let mut stands = TenantState::open(layout, tenant)?;
     let added = stands.grow(name, zones)?;
     // Written before anything is made: `up` goes on with what a killed command began, `down` removes it.
-    stands.write(&layout)?;
-    let others: usize = state::all(&layout)?
-        .iter()
-        .map(|tenant| tenant.workers.len())
-        .sum();
-    let site = Site {
-        names: cell.names(),
-        slot: cell.slot,
-        layout: &layout,
-        hierarchies: &hierarchies,
-        artifacts,
-        supervisor: place.supervisor,
-        machines: cell.nodes.len() + others,
-    };
+    stands.write(layout)?;
+    let site = stand.site(&cell, place, artifacts)?;
     let begun = std::time::Instant::now();
     progress.start(
         "machines",
@@ -232,10 +239,10 @@ pub async fn add_workers(
     let (refused, failures): (Vec<_>, Vec<_>) = failures.into_iter().unzip();
     if let Some(error) = failures.into_iter().next() {
         // A machine that could not join is of no use, and its name may be wanted again.
-        remove_from(&hierarchies, &layout, &cell.names(), stands, &refused).await?;
+        remove_from(&stand, &site.names, stands, &refused).await?;
         return Err(error);
     }
-    stands.write(&layout)?;
+    stands.write(layout)?;
     site.ensure(&stands).await?;
     progress.finish("join", begun.elapsed(), false);
     let is_new = |worker: &&Worker| added.iter().any(|added| added.index == worker.index);
@@ -298,21 +305,15 @@ pub fn tenants(home: &Path) -> Result<Vec<String>, Error> {
 /// Removes the machines of these nodes, and the tenant's network with the last of them; what is not there is no
 /// failure.
 pub async fn remove_workers(place: &Place<'_>, cpid: &str, nodes: &[String]) -> Result<Vec<Worker>, Error> {
-    preflight::check_user()?;
-    let hierarchies = Hierarchies::observe()?;
-    let layout = Layout::new(&std::path::absolute(place.home).map_err(Error::io("find", place.home))?);
-    let names = Names::new(place.instance);
-    let registry = Registry::open();
-    let _lock = registry.lock(place.instance)?;
-    let Some(tenant) = state::find(&layout, cpid)? else {
+    let stand = Stand::open(place)?;
+    let Some(tenant) = state::find(&stand.layout, cpid)? else {
         return Ok(Vec::new());
     };
-    remove_from(&hierarchies, &layout, &names, tenant, nodes).await
+    remove_from(&stand, &Names::new(place.instance), tenant, nodes).await
 }
 
 async fn remove_from(
-    hierarchies: &Hierarchies,
-    layout: &Layout,
+    stand: &Stand,
     names: &Names,
     mut tenant: TenantState,
     nodes: &[String],
@@ -325,16 +326,16 @@ async fn remove_from(
         .partition(|worker| nodes.contains(&worker.name));
     try_join_all(
         gone.iter()
-            .map(|worker| remove_machine(hierarchies, layout, names, &cpid, worker)),
+            .map(|worker| remove_machine(stand, names, &cpid, worker)),
     )
     .await?;
     tenant.workers = kept;
     if tenant.workers.is_empty() {
         remove_netns(&names.router(&cpid)).await?;
-        let file = layout.tenant(&cpid);
+        let file = stand.layout.tenant(&cpid);
         std::fs::remove_file(&file).map_err(Error::io("remove", file))?;
     } else {
-        tenant.write(layout)?;
+        tenant.write(&stand.layout)?;
     }
     Ok(gone)
 }
@@ -352,13 +353,10 @@ async fn stop_machine(hierarchies: &Hierarchies, names: &Names, machine: &str) {
     process::wait_gone(&rest, STOP_LIMIT).await;
 }
 
-async fn remove_machine(
-    hierarchies: &Hierarchies,
-    layout: &Layout,
-    names: &Names,
-    cpid: &str,
-    worker: &Worker,
-) -> Result<(), Error> {
+async fn remove_machine(stand: &Stand, names: &Names, cpid: &str, worker: &Worker) -> Result<(), Error> {
+    let Stand {
+        layout, hierarchies, ..
+    } = stand;
     let machine = names.worker(cpid, worker.index);
     stop_machine(hierarchies, names, &machine).await;
     hierarchies.remove(&names.machine_cgroup(&machine)).await?;
@@ -400,16 +398,7 @@ pub(crate) async fn restore(
     supervisor: &[OsString],
 ) -> Result<bool, Error> {
     let all = state::all(layout)?;
-    let workers: usize = all.iter().map(|tenant| tenant.workers.len()).sum();
-    let site = Site {
-        names: cell.names(),
-        slot: cell.slot,
-        layout,
-        hierarchies,
-        artifacts,
-        supervisor,
-        machines: cell.nodes.len() + workers,
-    };
+    let site = Site::new(cell, &all, layout, hierarchies, artifacts, supervisor);
     let restored = try_join_all(all.iter().map(|tenant| site.ensure(tenant))).await?;
     Ok(restored.contains(&true))
 }
