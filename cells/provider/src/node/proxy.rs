@@ -13,6 +13,13 @@ pub(crate) struct KubeProxyConfiguration {
     cluster_cidr: Ipv4Net,
     conntrack: Conntrack,
     mode: &'static str,
+    nftables: NfTables,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NfTables {
+    min_sync_period: &'static str,
 }
 
 /// All zero: these are settings of the whole host, and stay as they are.
@@ -42,5 +49,10 @@ pub(crate) fn build_configuration(pods: Ipv4Net) -> KubeProxyConfiguration {
             udp_timeout: "0s",
         },
         mode: "nftables",
+        // Every start of a control plane waits for two Services to lead somewhere, and by default a change waits for
+        // up to a second. Rules are changed one by one, so that more often costs little.
+        nftables: NfTables {
+            min_sync_period: "200ms",
+        },
     }
 }
