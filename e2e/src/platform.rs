@@ -108,6 +108,23 @@ impl Platform {
         Ok(skep_runtime::client::from_kubeconfig(&bytes, "e2e", ClientUse::OwnCluster).await?)
     }
 
+    /// The identity of a cluster's control plane; the cluster is of the project `default`.
+    pub async fn cpid(&self, cluster: &str) -> Result<String> {
+        let path = "jsonpath={.status.cpid}";
+        let get = [
+            "-n",
+            "project-default",
+            "get",
+            "tenantcluster",
+            cluster,
+            "-o",
+            path,
+        ];
+        let cpid = self.kubectl(&get).await?.success()?;
+        anyhow::ensure!(!cpid.is_empty(), "cluster {cluster} has no control plane yet");
+        Ok(cpid)
+    }
+
     /// A request to the provisioning API with the administrator's token; `path` begins with `/`.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.anonymous(method, path).bearer_auth(&self.token)

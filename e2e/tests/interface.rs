@@ -34,9 +34,7 @@ async fn create_profile(platform: &Platform) {
 
 /// The control plane's namespace in the cell.
 async fn namespace(platform: &Platform) -> String {
-    let path = "jsonpath={.status.cpid}";
-    let get = ["-n", "project-default", "get", "tenantcluster", NAME, "-o", path];
-    format!("cp-{}", platform.kubectl(&get).await.unwrap().success().unwrap())
+    format!("cp-{}", platform.cpid(NAME).await.unwrap())
 }
 
 /// Removes the agents; the operator brings them back within ten minutes.

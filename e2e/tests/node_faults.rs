@@ -20,16 +20,7 @@ use skep_e2e::{Namespace, Platform, Tenant};
 async fn demo() -> (Platform, Tenant, String) {
     let platform = Platform::connect().unwrap();
     let tenant = Tenant::of(&platform, "demo").await.unwrap();
-    let get = [
-        "-n",
-        "project-default",
-        "get",
-        "tenantcluster",
-        "demo",
-        "-o",
-        "jsonpath={.status.cpid}",
-    ];
-    let cpid = platform.kubectl(&get).await.unwrap().success().unwrap();
+    let cpid = platform.cpid("demo").await.unwrap();
     (platform, tenant, format!("cp-{cpid}"))
 }
 

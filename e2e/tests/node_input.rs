@@ -115,23 +115,7 @@ async fn a_token_that_lets_nobody_in_is_told_before_a_machine_is_made() {
 async fn a_node_whose_name_is_taken_is_refused() {
     let (platform, tenant) = demo().await;
     let token = make_token(&tenant, "nametk", "2099-01-01T00:00:00Z").await;
-    let hub = |path: &str| {
-        let path = format!("jsonpath={{{path}}}");
-        let platform = platform.clone();
-        async move {
-            let get = [
-                "-n",
-                "project-default",
-                "get",
-                "tenantcluster",
-                "demo",
-                "-o",
-                &path,
-            ];
-            platform.kubectl(&get).await.unwrap().success().unwrap()
-        }
-    };
-    let cpid = hub(".status.cpid").await;
+    let cpid = platform.cpid("demo").await.unwrap();
     let instance = std::env::var("SKEP_INSTANCE").unwrap();
     let machine = format!("{instance}-{cpid}-1");
     let hosts = platform.home.join("machines").join(&machine).join("hosts");

@@ -139,12 +139,7 @@ async fn workers_join_run_pods_and_go() {
     let zones: BTreeSet<_> = joined.iter().map(|node| node["zone"].as_str().unwrap()).collect();
     assert_eq!(zones.len(), 2, "{joined:#?}");
 
-    let cpid = field(
-        &platform,
-        &["-n", "project-default", "tenantcluster", "demo"],
-        ".status.cpid",
-    )
-    .await;
+    let cpid = platform.cpid("demo").await.unwrap();
     pods_run(&platform).await;
     the_cell_is_closed(&platform, &cpid, machine_of(names[0])).await;
 

@@ -41,16 +41,7 @@ async fn a_tenant_apart_survives_an_outage_of_its_node_and_goes_with_it() {
         .unwrap()
         .success()
         .unwrap();
-    let get = [
-        "-n",
-        "project-default",
-        "get",
-        "tenantcluster",
-        NAME,
-        "-o",
-        "jsonpath={.status.cpid}",
-    ];
-    let cpid = platform.kubectl(&get).await.unwrap().success().unwrap();
+    let cpid = platform.cpid(NAME).await.unwrap();
     let instance = std::env::var("SKEP_INSTANCE").unwrap();
     let (router, node) = (format!("{instance}-{cpid}"), format!("{NAME}-1"));
 
