@@ -13,6 +13,8 @@ use skep_distro::Progress;
 /// One terminal's view of steps that overlap.
 pub struct Display {
     bars: Option<MultiProgress>,
+    /// Whether what was there already goes without saying.
+    is_brief: bool,
     steps: Mutex<BTreeMap<String, Step>>,
 }
 
@@ -27,7 +29,16 @@ impl Display {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
         Self {
             bars,
+            is_brief: false,
             steps: Mutex::default(),
+        }
+    }
+
+    /// The same, for commands on a platform that is up: what was there already is not told.
+    pub fn brief() -> Self {
+        Self {
+            is_brief: true,
+            ..Self::new()
         }
     }
 
@@ -93,7 +104,8 @@ impl Progress for Display {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        if bar.is_none() {
+        // Only what takes its time has a usual one.
+        if bar.is_none() && !(self.is_brief && usual.is_none()) {
             self.say(&format!("  {name:<22} {what}{usual_text}"));
         }
         self.lock().insert(
@@ -118,6 +130,9 @@ impl Progress for Display {
     fn finish(&self, name: &str, took: Duration, cached: bool) {
         if let Some(bar) = self.lock().remove(name).and_then(|step| step.bar) {
             bar.finish_and_clear();
+        }
+        if cached && self.is_brief {
+            return;
         }
         let how = if cached {
             "already there".to_owned()

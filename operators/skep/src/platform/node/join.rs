@@ -78,7 +78,7 @@ pub(super) async fn add(
             spread(&zones(context).await?, taken, count)
         }
     };
-    let display = Display::new();
+    let display = Display::brief();
     let added = session.join(cluster, &zones, token, &display, context).await;
     display.clear();
     added

@@ -23,7 +23,7 @@ pub(super) async fn load(cluster: &str, archives: &[PathBuf], context: &Context)
         files.push(file);
     }
     let session = Session::open(cluster, context).await?;
-    let display = Display::new();
+    let display = Display::brief();
     let artifacts = session.artifacts(&display).await?;
     let instance = instance();
     let place = Place {

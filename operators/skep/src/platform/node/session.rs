@@ -1,11 +1,13 @@
 //! A cluster of a tenant, reached as its user, and how nodes join it. Nothing is changed here.
 
 use anyhow::{Context as _, Result};
+use backon::{ExponentialBuilder, Retryable};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use serde::Deserialize;
 use skep_pki::CertificatePem;
 use skep_provider::workers::Tenant;
+use skep_runtime::api_category;
 use skep_runtime::client::ClientUse;
 
 use crate::client::cluster::clusters_path;
@@ -68,10 +70,13 @@ impl Session {
 /// How nodes join, from kubeadm's own configuration inside the cluster.
 async fn read_tenant(client: &Client) -> Result<Tenant> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
-    let map = maps
-        .get("kubeadm-config")
+    // A gateway that learns of a cluster with the first connection to it may close that one.
+    let read = || maps.get("kubeadm-config");
+    let map = read
+        .retry(ExponentialBuilder::default().with_max_times(5))
+        .when(|error| matches!(api_category(error), "network" | "timeout"))
         .await
-        .context("it has no ConfigMap kubeadm-config")?;
+        .context("cannot read its ConfigMap kubeadm-config")?;
     let text = map
         .data
         .unwrap_or_default()

@@ -53,7 +53,7 @@ pub(super) async fn upgrade(
         println!("every node runs {target} already");
         return Ok(());
     }
-    let display = Display::new();
+    let display = Display::brief();
     for name in &due {
         let result = session.upgrade(name, &target, &display, context).await;
         if result.is_err() {
