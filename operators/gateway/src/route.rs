@@ -58,16 +58,19 @@ impl HostNames {
 pub struct Backends {
     ready: BTreeSet<SocketAddr>,
     ending: BTreeSet<SocketAddr>,
+    unready: BTreeSet<SocketAddr>,
 }
 
 impl Backends {
-    /// The addresses to publish: the ready ones; without any, those that end but still serve.
+    /// The addresses to publish: the ready ones; without any, those that end but still serve; and without these,
+    /// those that are not ready. A probe tells a second late that an apiserver has started, and of one that lacks
+    /// its datastore a client learns more from its own answer than from a closed connection.
     pub fn published(&self) -> &BTreeSet<SocketAddr> {
-        if self.ready.is_empty() {
-            &self.ending
-        } else {
-            &self.ready
-        }
+        let by_worth = [&self.ready, &self.ending, &self.unready];
+        by_worth
+            .into_iter()
+            .find(|addresses| !addresses.is_empty())
+            .unwrap_or(&self.unready)
     }
 
     /// Whether an apiserver is ready.
@@ -79,9 +82,15 @@ impl Backends {
 impl FromIterator<Backends> for Backends {
     fn from_iter<T: IntoIterator<Item = Backends>>(parts: T) -> Self {
         let mut whole = Self::default();
-        for Backends { ready, ending } in parts {
+        for Backends {
+            ready,
+            ending,
+            unready,
+        } in parts
+        {
             whole.ready.extend(ready);
             whole.ending.extend(ending);
+            whole.unready.extend(unready);
         }
         whole
     }
@@ -204,17 +213,14 @@ fn endpoint_backends(endpoint: &SliceEndpoint, port: u16) -> Backends {
     let ready = conditions.ready.unwrap_or(true);
     let is_ending = conditions.terminating.unwrap_or(false);
     let serving = conditions.serving.unwrap_or(ready);
-    match (ready, is_ending && serving) {
-        (true, _) => Backends {
-            ready: addresses,
-            ending: BTreeSet::new(),
-        },
-        (false, true) => Backends {
-            ready: BTreeSet::new(),
-            ending: addresses,
-        },
-        (false, false) => Backends::default(),
+    let mut backends = Backends::default();
+    match (ready, is_ending) {
+        (true, _) => backends.ready = addresses,
+        (false, true) if serving => backends.ending = addresses,
+        (false, true) => {}
+        (false, false) => backends.unready = addresses,
     }
+    backends
 }
 
 /// The routes of a set of objects.
@@ -297,6 +303,19 @@ mod tests {
         let found = doors(&slice("cp-cabcdefghi", &ending)).api;
         assert_eq!(texts(&found), ["10.0.0.3:6443"]);
         assert!(!found.is_ready());
+    }
+
+    #[test]
+    fn an_apiserver_that_is_not_ready_is_published_while_no_other_serves() {
+        let starting = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": false, "serving": false}});
+        let ending = json!(
+            {"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}}
+        );
+        let found = |endpoints| doors(&slice("cp-cabcdefghi", &endpoints)).api;
+        let alone = found(json!([starting]));
+        assert_eq!(texts(&alone), ["10.0.0.1:6443"]);
+        assert!(!alone.is_ready());
+        assert_eq!(texts(&found(json!([starting, ending]))), ["10.0.0.3:6443"]);
     }
 
     #[test]
