@@ -1,4 +1,5 @@
-//! What is to be reconciled: each key once, never twice at a time, later when it asks to.
+//! What is to be reconciled: each key once, never twice at a time, later when it asks to, and records with a pause, so
+//! that what a control plane says in a burst is reported once.
 //!
 //! Levels, not events: a key says what to look at, never what happened to it.
 
@@ -9,6 +10,9 @@ use std::time::Duration;
 use skep_api::CertificateRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// The least time between two looks at one record.
+const REPORT_PAUSE: Duration = Duration::from_millis(300);
 
 /// What a reconcile is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +58,7 @@ pub struct Queue {
 struct State {
     ready: BTreeSet<Key>,
     later: BTreeMap<Key, Instant>,
+    rested: BTreeMap<Key, Instant>,
     running: BTreeSet<Key>,
 }
 
@@ -62,8 +67,13 @@ impl Queue {
     pub fn add(&self, key: Key) {
         {
             let mut state = self.lock();
-            state.later.remove(&key);
-            state.ready.insert(key);
+            match state.rested.get(&key).copied() {
+                Some(rested) if rested > Instant::now() => drop(state.later.insert(key, rested)),
+                _ => {
+                    state.later.remove(&key);
+                    state.ready.insert(key);
+                }
+            }
         }
         self.changed.notify_one();
     }
@@ -95,10 +105,20 @@ impl Queue {
         {
             let mut state = self.lock();
             state.running.remove(key);
+            let now = Instant::now();
+            state.rested.retain(|_, rested| *rested > now);
+            if matches!(key, Key::Record(_)) {
+                let rested = now + REPORT_PAUSE;
+                if state.ready.remove(key) {
+                    state.later.insert(key.clone(), rested);
+                }
+                state.rested.insert(key.clone(), rested);
+            }
             if let Some(retry) = retry
                 && !state.ready.contains(key)
+                && !state.later.contains_key(key)
             {
-                state.later.insert(key.clone(), Instant::now() + retry);
+                state.later.insert(key.clone(), now + retry);
             }
         }
         self.changed.notify_one();

@@ -1,11 +1,11 @@
-//! Exponential backoff with jitter, kept per object.
+//! Exponential backoff with jitter and least pauses, kept per object.
 //!
-//! Pure: the caller passes chance in, so that a sequence of delays can be tested.
+//! Pure: the caller passes chance and time in, so that a sequence of delays can be tested.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The delay after the first failure.
 pub const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -88,6 +88,44 @@ impl<Key: Eq + Hash> Failures<Key> {
     }
 }
 
+/// Remembers when work on each key ended, so that the next may keep a least pause: what changes in a burst is then
+/// looked at once.
+#[derive(Debug)]
+pub struct Pauses<Key> {
+    pause: Duration,
+    ended: Mutex<HashMap<Key, Instant>>,
+}
+
+impl<Key: Eq + Hash> Pauses<Key> {
+    /// No key was worked on yet; `pause` is the least time between two works on one.
+    pub fn new(pause: Duration) -> Self {
+        Self {
+            pause,
+            ended: Mutex::default(),
+        }
+    }
+
+    /// What is left of the pause of `key`; nothing when it may be worked on.
+    pub fn left(&self, key: &Key, now: Instant) -> Option<Duration> {
+        let since = now.saturating_duration_since(*self.lock().get(key)?);
+        self.pause.checked_sub(since).filter(|left| !left.is_zero())
+    }
+
+    /// Notes that work on `key` ended, and forgets the keys whose pause is over.
+    pub fn note(&self, key: Key, now: Instant) {
+        let mut ended = self.lock();
+        ended.retain(|_, ended| now.saturating_duration_since(*ended) < self.pause);
+        ended.insert(key, now);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Instant>> {
+        // A time is valid whenever the lock is free, so a poisoned lock is still usable.
+        self.ended
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 /// Spreads `period` by up to a tenth in both directions; `chance` is in `0.0..1.0`.
 pub fn spread(period: Duration, chance: f64) -> Duration {
     period.mul_f64(0.9 + 0.2 * unit(chance))
@@ -132,6 +170,19 @@ mod tests {
         assert_eq!(failures.record("a"), 1);
         assert_eq!(failures.record("b"), 2);
         assert_eq!(failures.len(), 2);
+    }
+
+    #[test]
+    fn a_key_rests_for_its_pause_and_is_then_forgotten() {
+        let pause = Duration::from_millis(100);
+        let (pauses, begin) = (Pauses::new(pause), Instant::now());
+        assert_eq!(pauses.left(&"a", begin), None);
+        pauses.note("a", begin);
+        assert_eq!(pauses.left(&"a", begin + pause / 4), Some(pause * 3 / 4));
+        assert_eq!(pauses.left(&"b", begin), None);
+        assert_eq!(pauses.left(&"a", begin + pause), None);
+        pauses.note("b", begin + pause);
+        assert_eq!(pauses.lock().len(), 1);
     }
 
     #[test]

@@ -32,6 +32,8 @@ use crate::error::Categorised;
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a converged object is looked at again although nothing changed, against what watches miss.
 pub const RESYNC: Duration = Duration::from_mins(15);
+/// The least time between two reconciles of one object.
+pub const PAUSE: Duration = Duration::from_millis(100);
 /// Reconciles at a time; each holds a few requests to the API server.
 pub const CONCURRENCY: u16 = 8;
 
@@ -99,6 +101,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How often a converged object is looked at again.
     pub resync: Duration,
+    /// The least time between two reconciles of one object: changes in a burst are looked at once.
+    pub pause: Duration,
     /// The retries of a failing object.
     pub backoff: Backoff,
 }
@@ -109,6 +113,7 @@ impl Default for Settings {
             concurrency: CONCURRENCY,
             timeout: TIMEOUT,
             resync: RESYNC,
+            pause: PAUSE,
             backoff: Backoff::default(),
         }
     }

@@ -29,12 +29,30 @@ async fn a_key_waits_once_and_requests_go_first() {
 #[tokio::test]
 async fn a_key_is_never_worked_on_twice_at_a_time() {
     let queue = Queue::default();
+    queue.add(request("a"));
+    let key = queue.next().await;
+    queue.add(request("a"));
+    assert!(queue.next().now_or_never().is_none());
+    queue.done(&key, Some(Duration::from_mins(1)));
+    assert_eq!(queue.next().now_or_never(), Some(request("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_rests_between_two_looks_whenever_it_is_added() {
+    let queue = Queue::default();
     queue.add(record("a"));
     let key = queue.next().await;
     queue.add(record("a"));
-    assert!(queue.next().now_or_never().is_none());
-    queue.done(&key, Some(Duration::from_mins(1)));
-    assert_eq!(queue.next().now_or_never(), Some(record("a")));
+    let before = Instant::now();
+    queue.done(&key, None);
+    queue.add(record("a"));
+    queue.add(record("b"));
+    assert_eq!(queue.next().now_or_never(), Some(record("b")));
+    assert_eq!(queue.next().await, record("a"));
+    assert!(before.elapsed() >= REPORT_PAUSE && before.elapsed() < REPORT_PAUSE * 2);
+    queue.done(&key, None);
+    let waited = tokio::time::timeout(Duration::from_mins(1), queue.next()).await;
+    assert!(waited.is_err(), "it came again although nothing was added");
 }
 
 #[tokio::test(start_paused = true)]

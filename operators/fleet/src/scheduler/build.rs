@@ -77,6 +77,28 @@ pub fn build_record(parts: &Parts<'_>) -> Result<DeploymentRecord, ResolveError>
     })
 }
 
+/// Whether a record that stands says all that the built one does. One that is being deleted stays as it is.
+pub fn is_as_built(found: &DeploymentRecord, built: &DeploymentRecord) -> bool {
+    fn holds(found: Option<&BTreeMap<String, String>>, built: Option<&BTreeMap<String, String>>) -> bool {
+        let mut wanted = built.into_iter().flatten();
+        wanted.all(|(key, value)| found.and_then(|found| found.get(key)) == Some(value))
+    }
+    let (found_metadata, built_metadata) = (&found.metadata, &built.metadata);
+    let has_finalizers = || {
+        let known = found_metadata.finalizers.as_deref().unwrap_or_default();
+        let mut wanted = built_metadata.finalizers.iter().flatten();
+        wanted.all(|finalizer| known.contains(finalizer))
+    };
+    found_metadata.deletion_timestamp.is_some()
+        || found.spec == built.spec
+            && holds(found_metadata.labels.as_ref(), built_metadata.labels.as_ref())
+            && holds(
+                found_metadata.annotations.as_ref(),
+                built_metadata.annotations.as_ref(),
+            )
+            && has_finalizers()
+}
+
 fn build_labels(parts: &Parts<'_>) -> BTreeMap<String, String> {
     let manager = labels::field_manager(NAME).replace('/', ".");
     let pairs = [

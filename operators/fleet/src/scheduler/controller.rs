@@ -16,6 +16,7 @@ use skep_runtime::{
     controller::Settings as LoopSettings,
 };
 
+use super::build::is_as_built;
 use super::catalog::{Catalogs, concerned};
 use super::decide::{Decision, Placement, decide, identity};
 use super::error::Error;
@@ -29,6 +30,9 @@ const NO_CELL_RETRY: Duration = Duration::from_mins(1);
 const CELL_RETRY: Duration = Duration::from_mins(5);
 /// After the hub's own finalizer was removed, the record is gone in a moment.
 const GONE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a cell says within so long is told in one go.
+const REPORT_PAUSE: Duration = Duration::from_millis(300);
 
 /// How the scheduler runs.
 #[derive(Debug, Clone, Default)]
@@ -54,8 +58,13 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
     let controller = builder
         .watches::<DeploymentRecord, _, _>(Api::all(client.clone()), watcher::Config::default(), tenant_of)
         .triggered_by(changes.flat_map(move |()| stream::iter(concerned(&tenants))));
+    // The first look at a tenant decides its place; the others hand on what its cell says.
+    let unhurried = LoopSettings {
+        pause: REPORT_PAUSE,
+        ..settings.controller.clone()
+    };
     tokio::join!(
-        controller.run(settings.controller.clone(), reconciler, shutdown.clone()),
+        controller.run(unhurried, reconciler, shutdown.clone()),
         janitor::run(client, settings.controller, shutdown)
     );
     Ok(())
@@ -166,7 +175,11 @@ impl Scheduler {
                 .normal(tenant, reasons::SCHEDULED, "Schedule", &note)
                 .await;
         }
-        let record = self.applier.apply(&placement.record).await?;
+        let record = match fetch_record(&self.client, &placement.cell, cpid).await? {
+            // Every report of the cell brings the tenant here, and applying a record costs more than reading it.
+            Some(record) if is_as_built(&record, &placement.record) => record,
+            _ => self.applier.apply(&placement.record).await?,
+        };
         self.tell(tenant, cpid, &Finding::Placed(placement, Some(&record)))
             .await?;
         if record.metadata.deletion_timestamp.is_some() {

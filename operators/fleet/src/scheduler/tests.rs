@@ -1,11 +1,13 @@
 //! Decisions and statuses from small fixtures.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use skep_api::{Cell, DeploymentRecord, TenantCluster, TenantClusterStatus};
 use skep_core::reasons;
 use skep_profiles::{Offer, offered};
 use skep_runtime::conditions::find;
 
+use super::build::is_as_built;
 use super::choose::{Refusal, Why, choose};
 use super::decide::{Decision, Placement, decide, identity};
 use super::status::{Finding, build_status, is_converged};
@@ -114,6 +116,32 @@ fn the_record_is_as_recorded() {
     insta::with_settings!({snapshot_path => "../../tests/golden", prepend_module_to_snapshot => false}, {
         insta::assert_yaml_snapshot!("record", placement.record);
     });
+}
+
+#[test]
+fn a_record_is_written_again_only_when_it_lacks_something() {
+    let built = placed(&tenant(), &catalog(vec![cell("local", 0, true)])).record;
+    let mut found = built.clone();
+    found.metadata.uid = Some("u".to_owned());
+    let add = ("somebody.else/mark".to_owned(), "x".to_owned());
+    found.metadata.labels.get_or_insert_default().extend([add]);
+    assert!(is_as_built(&found, &built));
+    let changes: [fn(&mut DeploymentRecord); 4] = [
+        |record| record.spec.revision = "another".to_owned(),
+        |record| record.metadata.finalizers = None,
+        |record| record.metadata.labels = None,
+        |record| record.spec.control_plane.api_server.replicas += 1,
+    ];
+    for change in changes {
+        let mut changed = found.clone();
+        change(&mut changed);
+        assert!(!is_as_built(&changed, &built), "{changed:?}");
+        changed.metadata.deletion_timestamp = Some(Time(now()));
+        assert!(
+            is_as_built(&changed, &built),
+            "one that is being deleted stays as it is"
+        );
+    }
 }
 
 #[test]

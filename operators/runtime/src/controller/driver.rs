@@ -10,7 +10,7 @@ use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
 use super::{Guarded, Outcome, Reconcile, Settings};
-use crate::backoff::{Failures, spread};
+use crate::backoff::{Failures, Pauses, spread};
 use crate::error::{Categorised, chain};
 use crate::metrics;
 use crate::telemetry::{self, TRACEPARENT_ANNOTATION};
@@ -85,12 +85,14 @@ pub(super) struct Driver<R> {
     settings: Settings,
     reconciler: R,
     failures: Failures<ObjectKey>,
+    pauses: Pauses<ObjectKey>,
 }
 
 impl<R> Driver<R> {
     pub(super) fn new(name: &'static str, settings: Settings, reconciler: R) -> Self {
         Self {
             name,
+            pauses: Pauses::new(settings.pause),
             settings,
             reconciler,
             failures: Failures::default(),
@@ -108,6 +110,9 @@ impl<R> Driver<R> {
         R: Reconcile<K>,
     {
         let key = ObjectKey::of(object);
+        if let Some(left) = self.pauses.left(&key, Instant::now()) {
+            return Ok(Action::requeue(left));
+        }
         let span = tracing::info_span!("reconcile", controller = self.name, object = %key);
         if let Some(parent) = object.annotations().get(TRACEPARENT_ANNOTATION) {
             telemetry::set_parent(&span, parent);
@@ -117,6 +122,7 @@ impl<R> Driver<R> {
         let started = Instant::now();
         let result = self.bounded(object).instrument(span.clone()).await;
         running.dec();
+        self.pauses.note(key.clone(), Instant::now());
         let label = result.as_ref().map_or("error", Outcome::label);
         metrics::RECONCILE_DURATION
             .with_label_values(&[self.name, label])
