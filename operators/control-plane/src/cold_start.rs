@@ -1,9 +1,10 @@
-//! Whose apiserver may start now.
+//! Who may start its programs now.
 //!
-//! A cold apiserver takes seconds of CPU. Many at once starve one another, their probes, and the cell's own API:
-//! all would be ready late and some would be restarted. So a cell starts about one for each core that its nodes
-//! offer, the oldest request first, and first apiservers before further replicas. The first part of a start, the
-//! datastore, mostly waits for others and is not held back.
+//! A cold apiserver takes seconds of CPU, and a controller manager with its scheduler hardly less. Many at once starve
+//! one another, their probes, and the cell's own API: all would be ready late and some would be restarted. So a cell
+//! starts about one for each core that its nodes offer, the oldest request first; controllers and further apiservers
+//! give way for a while to apiservers that somebody waits for. The first part of a start, the datastore, mostly waits
+//! for others and is not held back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -21,29 +22,49 @@ use crate::validate::quantity;
 /// After so long a start holds nobody else up: it has failed, or the machine is too slow to tell.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
-/// One control plane's place in the line.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket {
-    /// Whether it serves already and waits for a further replica.
-    pub is_further: bool,
+/// What a control plane starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The apiserver without which it cannot be used.
+    FirstApiServer,
+    /// Controller manager and scheduler.
+    Controllers,
+    /// Apiservers beside one that answers.
+    FurtherApiServers,
+}
+
+impl Part {
+    /// How much younger a request may be and still come first, so that nobody gives way for ever.
+    fn courtesy(self) -> SignedDuration {
+        match self {
+            Self::FirstApiServer => SignedDuration::ZERO,
+            Self::Controllers => SignedDuration::from_mins(1),
+            Self::FurtherApiServers => SignedDuration::from_mins(2),
+        }
+    }
+}
+
+/// Whose start it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The control plane.
+    pub cpid: Cpid,
     /// When it was asked for.
     pub created: Timestamp,
-    /// Which it is.
-    pub cpid: Cpid,
 }
 
 /// What a control plane has to do with cold starts at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// An apiserver of it is starting.
+    /// A part of it is starting.
     Starting,
     /// It wants to start one.
-    Wanting,
+    Wanting(Part),
     /// Neither.
     Nothing,
 }
 
-/// Whether it may start one.
+/// Whether it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// It may.
@@ -69,37 +90,39 @@ impl Turn {
     }
 }
 
-/// Who starts and who waits.
+/// Who starts, since when, and who waits, by when each is due.
 #[derive(Debug, Default)]
 struct Line {
     starting: BTreeMap<Cpid, Timestamp>,
-    waiting: BTreeSet<Ticket>,
+    waiting: BTreeSet<(Timestamp, Cpid)>,
 }
 
 impl Line {
-    /// Notes what `ticket`'s control plane needs, and says whether it may start and whom else to tell to try.
-    fn step(&mut self, ticket: &Ticket, need: Need, slots: usize, now: Timestamp) -> (Turn, Vec<Cpid>) {
-        self.waiting.retain(|waiting| waiting.cpid != ticket.cpid);
+    /// Notes what a control plane needs, and says whether it may start and whom else to tell to try.
+    fn step(&mut self, request: &Request, need: Need, slots: usize, now: Timestamp) -> (Turn, Vec<Cpid>) {
+        let Request { cpid, created } = request;
+        self.waiting.retain(|(_, waiting)| waiting != cpid);
         if need == Need::Starting {
-            self.starting.entry(ticket.cpid.clone()).or_insert(now);
+            self.starting.entry(cpid.clone()).or_insert(now);
             return (Turn::Now, Vec::new());
         }
-        self.starting.remove(&ticket.cpid);
+        self.starting.remove(cpid);
         let starting = self
             .starting
             .values()
             .filter(|since| now.duration_since(**since) < PATIENCE)
             .count();
         let free = slots.saturating_sub(starting);
-        if need == Need::Nothing {
+        let Need::Wanting(part) = need else {
             return (Turn::Now, self.next(free));
-        }
-        let ahead = self.waiting.range(..ticket).count();
+        };
+        let place = (*created + part.courtesy(), cpid.clone());
+        let ahead = self.waiting.range(..&place).count();
         if ahead < free {
-            self.starting.insert(ticket.cpid.clone(), now);
+            self.starting.insert(cpid.clone(), now);
             return (Turn::Now, self.next(free - 1));
         }
-        self.waiting.insert(ticket.clone());
+        self.waiting.insert(place);
         (Turn::Later { starting, ahead }, self.next(free))
     }
 
@@ -107,7 +130,7 @@ impl Line {
         self.waiting
             .iter()
             .take(free)
-            .map(|ticket| ticket.cpid.clone())
+            .map(|(_, cpid)| cpid.clone())
             .collect()
     }
 }
@@ -134,14 +157,14 @@ impl ColdStarts {
         )
     }
 
-    /// Notes what a control plane needs, and says whether it may start an apiserver.
-    pub fn step(&self, ticket: &Ticket, need: Need, now: Timestamp) -> Turn {
+    /// Notes what a control plane needs, and says whether it may start that.
+    pub fn step(&self, request: &Request, need: Need, now: Timestamp) -> Turn {
         let slots = slots(self.nodes.state().iter().map(AsRef::as_ref));
         let (turn, next) = self
             .line
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .step(ticket, need, slots, now);
+            .step(request, need, slots, now);
         for cpid in next {
             // Nobody listens any more only when the controller ends.
             let _ = self.wake.send(ObjectRef::new(cpid.as_str()));
@@ -182,83 +205,73 @@ mod tests {
 
     const START: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn ticket(number: u8) -> Ticket {
-        let created = START + SignedDuration::from_secs(i64::from(number));
-        Ticket {
-            is_further: false,
-            created,
+    const WANTING: Need = Need::Wanting(Part::FirstApiServer);
+
+    fn request(number: u8) -> Request {
+        Request {
             cpid: Cpid::derive(&number.to_string()),
+            created: START + SignedDuration::from_secs(i64::from(number)),
         }
     }
 
     #[test]
     fn the_oldest_request_is_first_and_the_next_is_told() {
-        let (mut line, first, second, third) = (Line::default(), ticket(1), ticket(2), ticket(3));
-        assert_eq!(line.step(&second, Need::Wanting, 1, START).0, Turn::Now);
-        assert_eq!(
-            line.step(&third, Need::Wanting, 1, START).0,
-            Turn::Later {
-                starting: 1,
-                ahead: 0
-            }
-        );
-        assert_eq!(
-            line.step(&first, Need::Wanting, 1, START).0,
-            Turn::Later {
-                starting: 1,
-                ahead: 0
-            }
-        );
-        assert_eq!(
-            line.step(&third, Need::Wanting, 1, START).0,
-            Turn::Later {
-                starting: 1,
-                ahead: 1
-            }
-        );
+        let (mut line, first, second, third) = (Line::default(), request(1), request(2), request(3));
+        let later = |ahead| Turn::Later { starting: 1, ahead };
+        assert_eq!(line.step(&second, WANTING, 1, START).0, Turn::Now);
+        assert_eq!(line.step(&third, WANTING, 1, START).0, later(0));
+        assert_eq!(line.step(&first, WANTING, 1, START).0, later(0));
+        assert_eq!(line.step(&third, WANTING, 1, START).0, later(1));
         assert_eq!(line.step(&second, Need::Starting, 1, START), (Turn::Now, vec![]));
         assert_eq!(
             line.step(&second, Need::Nothing, 1, START),
             (Turn::Now, vec![first.cpid.clone()])
         );
         assert_eq!(
-            line.step(&third, Need::Wanting, 1, START).0,
+            line.step(&third, WANTING, 1, START).0,
             Turn::Later {
                 starting: 0,
                 ahead: 1
             }
         );
-        assert_eq!(line.step(&first, Need::Wanting, 1, START).0, Turn::Now);
+        assert_eq!(line.step(&first, WANTING, 1, START).0, Turn::Now);
     }
 
     #[test]
-    fn first_apiservers_come_before_further_replicas() {
-        let (mut line, old, young) = (
-            Line::default(),
-            Ticket {
-                is_further: true,
-                ..ticket(1)
-            },
-            ticket(2),
+    fn controllers_and_further_replicas_give_way_to_first_apiservers_for_a_while() {
+        let first_of = |waiting: &[(u8, Part)]| {
+            let mut line = Line::default();
+            line.step(&request(0), Need::Starting, 1, START);
+            for (number, part) in waiting {
+                line.step(&request(*number), Need::Wanting(*part), 1, START);
+            }
+            line.step(&request(0), Need::Nothing, 1, START).1
+        };
+        let (further, controllers) = ((1, Part::FurtherApiServers), (2, Part::Controllers));
+        let is_first = |number| vec![request(number).cpid];
+        assert_eq!(first_of(&[further, controllers]), is_first(2));
+        assert_eq!(
+            first_of(&[further, controllers, (30, Part::FirstApiServer)]),
+            is_first(30)
         );
-        assert_eq!(line.step(&ticket(9), Need::Starting, 1, START).0, Turn::Now);
-        line.step(&old, Need::Wanting, 1, START);
-        line.step(&young, Need::Wanting, 1, START);
-        assert_eq!(line.step(&ticket(9), Need::Nothing, 1, START).1, vec![young.cpid]);
+        assert_eq!(
+            first_of(&[further, controllers, (63, Part::FirstApiServer)]),
+            is_first(2)
+        );
     }
 
     #[test]
     fn a_start_that_never_ends_holds_nobody_up_for_ever() {
-        let (mut line, stuck, next) = (Line::default(), ticket(1), ticket(2));
+        let (mut line, stuck, next) = (Line::default(), request(1), request(2));
         line.step(&stuck, Need::Starting, 1, START);
         assert_ne!(
-            line.step(&next, Need::Wanting, 1, START + SignedDuration::from_secs(119))
+            line.step(&next, WANTING, 1, START + SignedDuration::from_secs(119))
                 .0,
             Turn::Now
         );
         line.step(&stuck, Need::Starting, 1, START + SignedDuration::from_secs(120));
         assert_eq!(
-            line.step(&next, Need::Wanting, 1, START + SignedDuration::from_secs(120))
+            line.step(&next, WANTING, 1, START + SignedDuration::from_secs(120))
                 .0,
             Turn::Now
         );

@@ -19,14 +19,15 @@ use crate::CONTROLLER;
 use crate::apply::{Ledger, WriteError, Writer};
 use crate::bootstrap::{self, Bootstrap};
 use crate::build::{self, Children};
-use crate::cold_start::{self, ColdStarts, Need, Ticket, Turn};
+use crate::cold_start::{self, ColdStarts, Need, Request, Turn};
 use crate::deletion::{self, DeletionError};
 use crate::inside::{Inside, Insides};
+use crate::knock::Knocks;
 use crate::material::{Life, Material, MaterialError, build_material, is_complete};
 use crate::observe::{ObserveError, Observed, observe};
 use crate::stage::{decide_stage, hold_back, need_of};
 use crate::status::{self, Facts};
-use crate::validate::{Program, Tenant, validate};
+use crate::validate::{Tenant, validate};
 
 /// When to look again at what a watch should have told: a safety net.
 const SAFETY_NET: Duration = Duration::from_secs(30);
@@ -41,10 +42,12 @@ pub(crate) async fn run(client: Client, settings: skep_runtime::Settings, shutdo
     let (nodes, nodes_kept) = skep_runtime::cache(CONTROLLER, Api::all(client.clone()), cold_start::prune);
     let (cold_starts, turns) = ColdStarts::new(nodes);
     let (insides, news) = Insides::new();
+    let (knocks, answers) = Knocks::new(client.clone());
     let reconciler = Reconciler {
         applier: Applier::new(client.clone(), CONTROLLER),
         cold_starts,
         insides,
+        knocks,
         client: client.clone(),
         ledger: Ledger::default(),
         memory: bootstrap::Memory::default(),
@@ -63,6 +66,7 @@ pub(crate) async fn run(client: Client, settings: skep_runtime::Settings, shutdo
     .owns::<Deployment>(Api::all(client), owned)
     .triggered_by(turns)
     .triggered_by(news)
+    .triggered_by(answers)
     .run(settings, reconciler, shutdown);
     tokio::select! {
         () = controller => {}
@@ -113,6 +117,7 @@ pub(crate) struct Reconciler {
     memory: bootstrap::Memory,
     cold_starts: ColdStarts,
     insides: Insides,
+    knocks: Knocks,
 }
 
 impl Reconcile<ControlPlane> for Reconciler {
@@ -134,7 +139,7 @@ impl Reconcile<ControlPlane> for Reconciler {
         if let Held::Ending = self.hold(object).await? {
             return Ok(Outcome::skipped("it is being deleted"));
         }
-        let observed = observe(&self.client, &tenant.cpid)
+        let mut observed = observe(&self.client, &tenant.cpid)
             .await
             .map_err(Error::Observe)?;
         if let Some(obstacle) = obstacle_of(&tenant, &observed) {
@@ -142,11 +147,11 @@ impl Reconcile<ControlPlane> for Reconciler {
                 .await?;
             return Ok(Outcome::waiting(obstacle, DELETION_RETRY));
         }
+        observed.answering = self.knocks.answering(&tenant, &observed);
         let material = build_material(&tenant, &observed.secrets, life_of(object), rand::random(), now);
         let mut stage = decide_stage(&tenant, &observed, is_complete(&observed.secrets));
-        let is_further = observed.deployment(Program::ApiServer).is_some();
-        let ticket = ticket_of(object, &tenant.cpid, is_further);
-        let turn = self.cold_starts.step(&ticket, need_of(&observed, stage), now);
+        let request = request_of(object, &tenant.cpid);
+        let turn = self.cold_starts.step(&request, need_of(&observed, stage), now);
         if turn != Turn::Now {
             stage = hold_back(&observed, stage);
         }
@@ -156,8 +161,9 @@ impl Reconcile<ControlPlane> for Reconciler {
             bootstrap::bootstrap(&tenant, &observed, &self.memory, now),
         );
         let inside = match bootstrapped {
-            Bootstrap::Done => self.insides.look_after(&tenant, &observed),
-            Bootstrap::NotTried | Bootstrap::Failed(_) => Inside::NotTried,
+            // Its own task is for the Service's address, which lasts.
+            Bootstrap::Done if observed.answering.is_none() => self.insides.look_after(&tenant, &observed),
+            Bootstrap::Done | Bootstrap::NotTried | Bootstrap::Failed(_) => Inside::NotTried,
         };
         let facts = Facts {
             object,
@@ -224,8 +230,9 @@ impl Reconciler {
             self.ledger.forget(&cpid);
             self.memory.forget(&cpid);
             self.insides.forget(&cpid);
+            self.knocks.forget(&cpid);
             self.cold_starts
-                .step(&ticket_of(object, &cpid, false), Need::Nothing, now);
+                .step(&request_of(object, &cpid), Need::Nothing, now);
         }
         self.applier
             .remove_finalizer(object, &finalizer)
@@ -269,16 +276,15 @@ enum Held {
     Ending,
 }
 
-fn ticket_of(object: &ControlPlane, cpid: &Cpid, is_further: bool) -> Ticket {
+fn request_of(object: &ControlPlane, cpid: &Cpid) -> Request {
     let created = object
         .meta()
         .creation_timestamp
         .as_ref()
         .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    Ticket {
-        is_further,
-        created,
+    Request {
         cpid: cpid.clone(),
+        created,
     }
 }
 

@@ -10,6 +10,7 @@ mod cold_start;
 mod controller;
 mod deletion;
 mod inside;
+mod knock;
 pub mod material;
 mod observe;
 pub mod secrets;

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use skep_api::EtcdCluster;
-use skep_core::Cpid;
+use skep_core::{Cpid, reasons};
 use skep_runtime::{Categorised, api_category, conditions};
 
 use crate::build::{etcd, labels::owned_selector};
@@ -49,6 +49,8 @@ pub struct Observed {
     pub service: Option<Service>,
     /// The metadata of our other children, by kind and name.
     pub others: BTreeMap<(String, String), ObjectMeta>,
+    /// The address of an apiserver that answers while none is available yet.
+    pub answering: Option<String>,
 }
 
 impl Observed {
@@ -71,17 +73,29 @@ impl Observed {
     /// How many pods of a program can take requests.
     pub fn available(&self, program: Program) -> i32 {
         let status = self.deployment(program).and_then(|found| found.status.as_ref());
-        status.and_then(|status| status.available_replicas).unwrap_or(0)
+        let available = status.and_then(|status| status.available_replicas).unwrap_or(0);
+        match program {
+            Program::ApiServer if self.answering.is_some() => available.max(1),
+            _ => available,
+        }
     }
 
-    /// Whether the datastore takes writes and the apiserver's certificate towards it is there.
-    pub fn is_datastore_serving(&self) -> bool {
-        let serves = self
+    /// Whether an apiserver that starts now finds its datastore: it takes writes or is about to, and the
+    /// apiserver's certificate towards it is there. Making the apiserver's pod takes as long as etcd's start, and an
+    /// apiserver waits 20 seconds for its datastore (`dialTimeout` in `k8s.io/apiserver`); but of several members
+    /// clients meet those alone that kubelet calls ready, and to be refused first would cost more than it saves.
+    pub fn is_datastore_at_hand(&self) -> bool {
+        let Some((etcd, status)) = self
             .etcd
             .as_ref()
-            .and_then(|etcd| etcd.status.as_ref())
-            .is_some_and(|status| conditions::is_true(&status.conditions, SERVING));
-        serves && self.secrets.contains_key(etcd::CLIENT_SECRET)
+            .and_then(|etcd| Some((etcd, etcd.status.as_ref()?)))
+        else {
+            return false;
+        };
+        let is_at_hand = conditions::find(&status.conditions, SERVING).is_some_and(|found| {
+            found.status == "True" || found.reason == reasons::STARTING && etcd.spec.members == 1
+        });
+        is_at_hand && self.secrets.contains_key(etcd::CLIENT_SECRET)
     }
 }
 
@@ -142,6 +156,7 @@ pub async fn observe(client: &Client, cpid: &Cpid) -> Result<Observed, ObserveEr
         deployments: by_name(deployments.items),
         service,
         others,
+        answering: None,
     })
 }
 

@@ -8,9 +8,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::build::Stage;
 use crate::build::labels::VERSION;
-use crate::cold_start::Need;
+use crate::cold_start::{Need, Part};
 use crate::observe::Observed;
 use crate::validate::{Program, Tenant};
+
+const CONTROLLERS: [Program; 2] = [Program::ControllerManager, Program::Scheduler];
 
 /// Decides the stage. `has_keys` says whether every Secret of ours is there.
 pub fn decide_stage(tenant: &Tenant, observed: &Observed, has_keys: bool) -> Stage {
@@ -20,14 +22,21 @@ pub fn decide_stage(tenant: &Tenant, observed: &Observed, has_keys: bool) -> Sta
     }
 }
 
-/// What a stage does with cold starts of apiservers.
+/// What a stage does with cold starts.
 pub fn need_of(observed: &Observed, stage: Stage) -> Need {
     let wanted = stage.api_servers.unwrap_or(0);
     let current = replicas_of(observed);
-    if current > 0 && observed.available(Program::ApiServer) < current {
+    let has_controllers = have_controllers(observed);
+    if observed.available(Program::ApiServer) < current
+        || has_controllers && !has_available_controllers(observed)
+    {
         Need::Starting
+    } else if current == 0 && wanted > 0 {
+        Need::Wanting(Part::FirstApiServer)
+    } else if stage.has_controllers && !has_controllers {
+        Need::Wanting(Part::Controllers)
     } else if wanted > current {
-        Need::Wanting
+        Need::Wanting(Part::FurtherApiServers)
     } else {
         Need::Nothing
     }
@@ -40,8 +49,14 @@ pub fn hold_back(observed: &Observed, stage: Stage) -> Stage {
         .map(|_| replicas_of(observed));
     Stage {
         api_servers: current,
-        ..stage
+        has_controllers: stage.has_controllers && have_controllers(observed),
     }
+}
+
+fn have_controllers(observed: &Observed) -> bool {
+    CONTROLLERS
+        .iter()
+        .any(|program| observed.deployment(*program).is_some())
 }
 
 fn replicas_of(observed: &Observed) -> i32 {
@@ -55,7 +70,7 @@ fn decide_api_servers(tenant: &Tenant, observed: &Observed, has_keys: bool) -> O
     let wanted = tenant.api_server.replicas;
     let first = wanted.min(1);
     let Some(deployment) = observed.deployment(Program::ApiServer) else {
-        return (has_keys && observed.is_datastore_serving()).then_some(first);
+        return (has_keys && observed.is_datastore_at_hand()).then_some(first);
     };
     let current = deployment
         .spec
@@ -74,15 +89,10 @@ fn decide_api_servers(tenant: &Tenant, observed: &Observed, has_keys: bool) -> O
 /// The controllers start once an apiserver answers and from then on stay; an upgrade reaches them only after
 /// every apiserver runs the new version (they may be older than the apiserver, never newer).
 fn decide_controllers(tenant: &Tenant, observed: &Observed) -> bool {
-    let controllers = [Program::ControllerManager, Program::Scheduler];
-    let exist = controllers
-        .iter()
-        .any(|program| observed.deployment(*program).is_some());
-    let answers = observed.available(Program::ApiServer) >= 1;
-    if !exist {
-        return answers;
+    if !have_controllers(observed) {
+        return observed.available(Program::ApiServer) >= 1;
     }
-    let is_newer_wanted = controllers.iter().any(|program| {
+    let is_newer_wanted = CONTROLLERS.iter().any(|program| {
         observed.deployment(*program).and_then(version_of) != Some(tenant.version.to_string().as_str())
     });
     !is_newer_wanted || rolled_out_version(observed).as_deref() == Some(tenant.version.to_string().as_str())
@@ -148,6 +158,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_apiserver_starts_beside_an_only_member_of_its_datastore() {
+        let mut observed = observed_serving();
+        let mut tell = |reason: &str, members: i32| {
+            let etcd = observed.etcd.as_mut().unwrap();
+            etcd.spec.members = members;
+            let condition = &mut etcd.status.as_mut().unwrap().conditions[0];
+            (condition.status, condition.reason) = ("False".to_owned(), reason.to_owned());
+            stage(&observed).api_servers
+        };
+        assert_eq!(tell("Waiting", 1), None);
+        assert_eq!(tell("Starting", 1), Some(1));
+        assert_eq!(tell("Starting", 3), None);
+    }
+
+    #[test]
     fn controllers_come_second_and_other_apiservers_last() {
         let mut observed = observed_serving();
         observed_deployment(&mut observed, Program::ApiServer, 1, 0);
@@ -178,19 +203,39 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_waits_for_its_turn_changes_no_replica() {
+    fn a_start_that_waits_for_its_turn_changes_nothing() {
         let mut observed = observed_serving();
         let first = stage(&observed);
-        assert_eq!(need_of(&observed, first), Need::Wanting);
+        assert_eq!(need_of(&observed, first), Need::Wanting(Part::FirstApiServer));
         assert_eq!(hold_back(&observed, first).api_servers, None);
         observed_deployment(&mut observed, Program::ApiServer, 1, 0);
         assert_eq!(need_of(&observed, stage(&observed)), Need::Starting);
         observed_deployment(&mut observed, Program::ApiServer, 1, 1);
+        let second = stage(&observed);
+        assert_eq!(need_of(&observed, second), Need::Wanting(Part::Controllers));
+        assert_eq!(
+            hold_back(&observed, second),
+            Stage {
+                api_servers: Some(1),
+                has_controllers: false
+            }
+        );
+        observed_deployment(&mut observed, Program::ControllerManager, 2, 0);
+        assert_eq!(need_of(&observed, stage(&observed)), Need::Starting);
         observed_deployment(&mut observed, Program::ControllerManager, 2, 1);
         observed_deployment(&mut observed, Program::Scheduler, 2, 1);
         let further = stage(&observed);
-        assert_eq!(need_of(&observed, further), Need::Wanting);
-        assert_eq!(hold_back(&observed, further).api_servers, Some(1));
+        assert_eq!(
+            need_of(&observed, further),
+            Need::Wanting(Part::FurtherApiServers)
+        );
+        assert_eq!(
+            hold_back(&observed, further),
+            Stage {
+                api_servers: Some(1),
+                has_controllers: true
+            }
+        );
         observed_deployment(&mut observed, Program::ApiServer, 3, 3);
         assert_eq!(need_of(&observed, stage(&observed)), Need::Nothing);
     }

@@ -96,7 +96,7 @@ pub fn build_status(facts: &Facts<'_>, now: Timestamp) -> ControlPlaneStatus {
         find_certificates(facts),
         find_datastore(facts.observed),
         find_api(facts),
-        find_controllers(facts.observed),
+        find_controllers(facts),
         find_bootstrap(facts, &last.conditions),
     ];
     let mut set = Conditions::new(&last.conditions, facts.object.metadata.generation, now);
@@ -227,7 +227,8 @@ fn find_api(facts: &Facts<'_>) -> Finding {
     }
 }
 
-fn find_controllers(observed: &Observed) -> Finding {
+fn find_controllers(facts: &Facts<'_>) -> Finding {
+    let observed = facts.observed;
     let missing: Vec<&str> = [Program::ControllerManager, Program::Scheduler]
         .into_iter()
         .filter(|program| observed.available(*program) == 0)
@@ -236,10 +237,12 @@ fn find_controllers(observed: &Observed) -> Finding {
     if missing.is_empty() {
         return Finding::holds(reasons::CONTROLLERS_READY, "controller manager and scheduler run");
     }
-    Finding::waits(
-        reasons::CONTROLLERS_READY,
-        format!("waiting for {}", missing.join(" and ")),
-    )
+    let turn = facts
+        .turn
+        .message()
+        .filter(|_| observed.available(Program::ApiServer) > 0);
+    let message = turn.unwrap_or_else(|| format!("waiting for {}", missing.join(" and ")));
+    Finding::waits(reasons::CONTROLLERS_READY, message)
 }
 
 fn find_bootstrap(facts: &Facts<'_>, last: &[Condition]) -> Finding {

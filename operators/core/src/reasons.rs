@@ -33,6 +33,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const AS_DESIRED: &str = "AsDesired";
 /// A part is still coming up; the message says which.
 pub const WAITING: &str = "Waiting";
+/// It is on its node and will serve within seconds, unless it fails.
+pub const STARTING: &str = "Starting";
 /// The spec is wrong; the message names the field.
 pub const INVALID_SPEC: &str = "InvalidSpec";
 /// No cell can take the tenant; the message says why.

@@ -19,25 +19,26 @@ use crate::validate::Cluster;
 /// While etcd is asked several times a second, the rest need not be written as often.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// When each cluster's lasting objects were last written by this process.
+/// When each cluster's lasting objects were last written by this process, and for how many members.
 #[derive(Debug, Default)]
 pub struct Written {
-    at: Mutex<HashMap<String, Instant>>,
+    at: Mutex<HashMap<String, (Instant, usize)>>,
 }
 
 impl Written {
-    /// Whether they were written within the last three seconds.
-    pub fn is_recent(&self, uid: &str, now: Instant) -> bool {
+    /// Whether they were written, as they are wanted now, within the last three seconds.
+    pub fn is_recent(&self, cluster: &Cluster, now: Instant) -> bool {
         let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        at.get(uid)
-            .is_some_and(|at| now.saturating_duration_since(*at) < PAUSE)
+        at.get(&cluster.uid).is_some_and(|(at, members)| {
+            *members == cluster.members && now.saturating_duration_since(*at) < PAUSE
+        })
     }
 
-    fn note(&self, uid: &str) {
+    fn note(&self, cluster: &Cluster) {
         self.at
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid.to_owned(), Instant::now());
+            .insert(cluster.uid.clone(), (Instant::now(), cluster.members));
     }
 
     /// Forgets a cluster that is gone.
@@ -88,6 +89,6 @@ pub async fn apply_lasting(
         applier.apply(&peer),
         applier.apply(&budget)
     )?;
-    written.note(&cluster.uid);
+    written.note(cluster);
     Ok(())
 }

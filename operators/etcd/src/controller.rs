@@ -94,7 +94,7 @@ impl<M: Members> Operator<M> {
         let is_formed = object.status.as_ref().is_some_and(|status| status.bootstrapped);
         let certificates = build_certificates(cluster, &secrets, !is_formed, Timestamp::now())?;
         apply_certificates(&self.applier, cluster, &certificates).await?;
-        let is_recent = self.written.is_recent(&cluster.uid, Instant::now());
+        let is_recent = self.written.is_recent(cluster, Instant::now());
         if !is_recent {
             apply_lasting(&self.applier, cluster, &self.written).await?;
         }

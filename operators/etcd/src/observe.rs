@@ -226,6 +226,7 @@ fn pod_state(found: &Pod) -> PodState {
             .spec
             .as_ref()
             .is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some()),
+        is_placed: found.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
         is_deleting: found.metadata.deletion_timestamp.is_some(),
         is_finished: phase == "Failed" || phase == "Succeeded",
         address: status.pod_ip.clone().filter(|_| phase == "Running"),

@@ -45,6 +45,8 @@ pub struct PodState {
     pub version: String,
     /// Whether the scheduler still holds it back.
     pub is_gated: bool,
+    /// Whether it has a node.
+    pub is_placed: bool,
     /// Whether it is being deleted.
     pub is_deleting: bool,
     /// Whether it has ended for good, as an evicted one has.
@@ -130,6 +132,13 @@ pub struct MemberStatus {
     pub is_learner: bool,
     /// What it complains about, alarms among it.
     pub errors: Vec<String>,
+}
+
+impl PodState {
+    /// Whether it has a node and nothing has gone wrong there so far.
+    pub fn is_starting(&self) -> bool {
+        self.is_placed && !self.is_deleting && !self.is_finished && self.restarts == 0
+    }
 }
 
 impl Member {

@@ -14,7 +14,7 @@ use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{Membership, Observed};
+use crate::observed::{Membership, Observed, PodState};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
@@ -95,6 +95,12 @@ fn conditions(
             ConditionStatus::False,
             reasons::NO_QUORUM,
             "no quorum of members answers",
+        ),
+        _ if observed.pods.values().any(PodState::is_starting) => base.set(
+            SERVING,
+            ConditionStatus::False,
+            reasons::STARTING,
+            "the first member starts on its node",
         ),
         _ => base.set(
             SERVING,

@@ -1,5 +1,7 @@
-//! The way to a tenant's own API: as `system:masters`, by the Service's address and the name in the certificate, so
-//! that it needs no DNS.
+//! The way to a tenant's own API: as `system:masters`, by an address and the name in the certificate, so that it needs
+//! no DNS. The address is the Service's, or while it leads nowhere that of an apiserver that answers already.
+
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -59,12 +61,21 @@ impl Access {
             .and_then(|secret| text(secret, KUBECONFIG))
             .ok_or(ConnectError::Missing("the operator's kubeconfig"))?;
         let address = observed.service.as_ref().and_then(address_of);
+        let address = observed.answering.as_deref().or(address);
         let address = address.ok_or(ConnectError::Missing("the address of service kube-apiserver"))?;
         Ok(Self {
             kubeconfig: kubeconfig.to_owned(),
-            url: format!("https://{address}:{API_PORT}"),
+            url: url_of(address),
             server_name: service_host(tenant),
         })
+    }
+
+    /// The way to the apiserver at one address.
+    pub fn at(&self, address: &str) -> Self {
+        Self {
+            url: url_of(address),
+            ..self.clone()
+        }
     }
 
     /// Makes a client.
@@ -82,6 +93,13 @@ impl Access {
             .map_err(|_| ConnectError::Address(self.url.clone()))?;
         config.tls_server_name = Some(self.server_name.clone());
         client::build(config, CONTROLLER, client_use).map_err(ConnectError::Client)
+    }
+}
+
+fn url_of(address: &str) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("https://[{address}]:{API_PORT}"),
+        Ok(IpAddr::V4(_)) | Err(_) => format!("https://{address}:{API_PORT}"),
     }
 }
 

@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{CLIENT_PORT, PEER_PORT, client_service, member_labels, owned, peer_service};
 use crate::validate::Cluster;
 
-/// Builds the Service for clients: members that are ready, the nearest first.
+/// Builds the Service for clients: members that are ready, the nearest first. An only member is there for clients
+/// from its first moment on, since there is no other to go to and kubelet tells a second late that it serves.
 pub fn build_client_service(cluster: &Cluster) -> Service {
     Service {
         metadata: owned(cluster, client_service(&cluster.name)),
@@ -14,6 +15,7 @@ pub fn build_client_service(cluster: &Cluster) -> Service {
             type_: Some("ClusterIP".to_owned()),
             ports: Some(vec![port("client", CLIENT_PORT)]),
             selector: Some(member_labels(cluster)),
+            publish_not_ready_addresses: (cluster.members == 1).then_some(true),
             traffic_distribution: Some("PreferSameZone".to_owned()),
             ..ServiceSpec::default()
         }),

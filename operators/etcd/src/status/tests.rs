@@ -92,6 +92,28 @@ fn three_healthy_members_are_ready() {
 }
 
 #[test]
+fn a_first_member_on_a_node_is_told_to_start_until_it_fails() {
+    let action = Action::Wait {
+        what: "etcd-0: its pod is starting".into(),
+        on: Signal::Etcd,
+    };
+    let reason = |change: &dyn Fn(&mut PodState)| {
+        let mut observed = Observed {
+            membership: None,
+            bootstrapped: false,
+            ..seen(1, 1)
+        };
+        change(observed.pods.get_mut("etcd-0").unwrap());
+        let status = build_status(&three(), &observed, &action, now());
+        condition(&status, SERVING).1.to_owned()
+    };
+    assert_eq!(reason(&|_| ()), "Waiting");
+    assert_eq!(reason(&|pod| pod.is_placed = true), "Starting");
+    let failed = |pod: &mut PodState| (pod.is_placed, pod.restarts) = (true, 1);
+    assert_eq!(reason(&failed), "Waiting");
+}
+
+#[test]
 fn one_of_three_serves_while_the_others_join() {
     let action = Action::Wait {
         what: "learner etcd-b: its pod is starting".into(),
