@@ -18,6 +18,9 @@ use skep_runtime::{
 };
 
 const NAME: &str = "scheduler-janitor";
+/// How old a request is before a record that is not there is taken for one that is gone: users know a cluster's place,
+/// and may ask for certificates, a moment before its record is written.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs until `shutdown`.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) {
@@ -80,13 +83,24 @@ struct Janitor {
     client: Client,
 }
 
+/// The record that a request was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Record {
+    Absent,
+    Standing,
+    Going,
+}
+
 impl Janitor {
-    /// Whether the record that a request was made for is gone or going.
-    async fn is_abandoned(&self, request: &CertificateRequest) -> Result<bool, kube::Error> {
+    async fn record_of(&self, request: &CertificateRequest) -> Result<Record, kube::Error> {
         let namespace = request.namespace().unwrap_or_default();
         let records: Api<DeploymentRecord> = Api::namespaced(self.client.clone(), &namespace);
         let record = records.get_metadata_opt(&request.spec.cpid).await?;
-        Ok(record.is_none_or(|record| record.metadata.deletion_timestamp.is_some()))
+        Ok(match record {
+            None => Record::Absent,
+            Some(record) if record.metadata.deletion_timestamp.is_some() => Record::Going,
+            Some(_) => Record::Standing,
+        })
     }
 }
 
@@ -97,15 +111,26 @@ impl Reconcile<CertificateRequest> for Janitor {
         let Some(left) = remaining(&request.metadata, Timestamp::now()) else {
             return Ok(Outcome::skipped("it is not at the hub"));
         };
-        let is_over = left.is_zero() || self.is_abandoned(request).await.map_err(JanitorError::Observe)?;
-        if !is_over {
-            return Ok(Outcome::waiting("the end of its life", left));
+        let record = self.record_of(request).await.map_err(JanitorError::Observe)?;
+        if let Some(pause) = pause(left, record) {
+            return Ok(Outcome::waiting("the end of its life", pause));
         }
         self.applier
             .delete_observed(request)
             .await
             .map_err(JanitorError::Delete)?;
         Ok(Outcome::Converged)
+    }
+}
+
+/// When to look again at a request with so much of its life left; nothing when it is to go.
+fn pause(left: Duration, record: Record) -> Option<Duration> {
+    let life = Duration::from_secs(u64::try_from(LIFETIME_SECONDS).unwrap_or(0));
+    let is_young = life.saturating_sub(left) < GRACE;
+    match record {
+        Record::Standing => Some(left).filter(|left| !left.is_zero()),
+        Record::Absent if is_young => Some(GRACE),
+        Record::Absent | Record::Going => None,
     }
 }
 
@@ -134,6 +159,17 @@ mod tests {
             ..ObjectMeta::default()
         };
         remaining(&metadata, now)
+    }
+
+    #[test]
+    fn a_request_that_is_older_than_its_record_waits_for_it() {
+        let second = |seconds| Duration::from_mins(10).saturating_sub(Duration::from_secs(seconds));
+        assert_eq!(pause(second(0), Record::Absent), Some(GRACE));
+        assert_eq!(pause(second(9), Record::Absent), Some(GRACE));
+        assert_eq!(pause(second(10), Record::Absent), None);
+        assert_eq!(pause(second(0), Record::Going), None);
+        assert_eq!(pause(second(30), Record::Standing), Some(second(30)));
+        assert_eq!(pause(Duration::ZERO, Record::Standing), None);
     }
 
     #[test]
