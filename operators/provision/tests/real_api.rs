@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use hub::caller::{Caller, send};
+use hub::cell::{next_request, place_cluster, remove, sign};
 use hub::{Hub, cluster_binding, has_namespace};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
 use reqwest::Method;
 use serde_json::json;
-use skep_api::{CertificateRequest, TenantCluster};
+use skep_api::TenantCluster;
 
 const CLUSTERS: &str = "/v1/projects/shop/clusters";
 
@@ -364,19 +364,6 @@ async fn tokens(hub: &Hub, owner: &Caller<'_>) {
         .is_problem(404);
 }
 
-/// Writes the status that the scheduler would.
-async fn place_cluster(hub: &Hub, name: &str) {
-    let clusters: Api<TenantCluster> = Api::namespaced(hub.cluster.admin.clone(), "project-shop");
-    let status = json!({"status": {"cell": "local", "cpid": "cabcdefghi", "version": "1.36.3", "class": "small",
-        "endpoint": "api.cabcdefghi.local.skep.internal", "address": "198.18.0.2:443",
-        "conditions": [{"type": "Ready", "status": "True", "reason": "AsDesired", "message": "all there",
-            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
-    clusters
-        .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
-        .await
-        .unwrap();
-}
-
 async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
     let place = format!("{CLUSTERS}/demo/kubeconfig");
     let (_, csr) = skep_pki::new_request("anyone", &[]).unwrap();
@@ -393,7 +380,15 @@ async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
     ] {
         assert_eq!(owner.post(&place, &wrong).await.is_problem(422).fields(), fields);
     }
-    let (answer, request) = tokio::join!(owner.post_with_key(&place, &body, "c1"), sign_next(hub));
+    let removal = async { remove(hub, &next_request(hub).await).await };
+    let (answer, ()) = tokio::join!(owner.post(&place, &body), removal);
+    answer.is_problem(409);
+    let signature = async {
+        let request = next_request(hub).await;
+        sign(hub, &request).await;
+        request
+    };
+    let (answer, request) = tokio::join!(owner.post_with_key(&place, &body, "c1"), signature);
     let credentials = answer.is(200).body();
     assert_eq!(credentials["server"], "https://198.18.0.2:443");
     assert_eq!(credentials["tlsServerName"], "api.cabcdefghi.local.skep.internal");
@@ -407,43 +402,6 @@ async fn kubeconfigs(hub: &Hub, owner: &Caller<'_>) {
     );
     let again = owner.post_with_key(&place, &body, "c1").await.is(200).body();
     assert_eq!(again, credentials);
-}
-
-/// Stands in for the cell: signs the one request that comes.
-async fn sign_next(hub: &Hub) -> CertificateRequest {
-    let requests: Api<CertificateRequest> = Api::namespaced(hub.cluster.admin.clone(), "skep-cell-local");
-    for _ in 0..200 {
-        if let Some(request) = requests
-            .list(&kube::api::ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .pop()
-        {
-            let now = jiff::Timestamp::now();
-            let authority = skep_pki::CertificateAuthority::create("cluster-ca", now).unwrap();
-            let subject = skep_pki::Subject {
-                username: request.spec.username.clone(),
-                groups: request.spec.groups.iter().map(|group| group.0.clone()).collect(),
-            };
-            let ttl = jiff::SignedDuration::from_secs(request.spec.ttl_seconds);
-            let signed = authority
-                .sign_request(&request.spec.request, &subject, ttl, now)
-                .unwrap();
-            let status = json!({"status": {"certificate": signed.as_str(),
-                "certificateAuthority": authority.certificate().as_str(),
-                "conditions": [{"type": "Issued", "status": "True", "reason": "AsDesired", "message": "signed",
-                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
-            let name = request.metadata.name.clone().unwrap();
-            requests
-                .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
-                .await
-                .unwrap();
-            return request;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("no request came");
 }
 
 async fn events(hub: &Hub, owner: &Caller<'_>) {

@@ -211,17 +211,16 @@ async fn await_signature(
     name: &str,
     path: &ClusterPath,
 ) -> Result<CertificateRequest, Problem> {
-    let is_decided = |object: Option<&CertificateRequest>| decision(object).is_some();
-    let late = || {
-        let detail = format!(
-            "the cell of cluster {} did not sign within 30 s; try again",
-            path.cluster
-        );
-        Kind::TimedOut.because(detail)
-    };
-    let waiting = await_condition(requests, name, is_decided);
+    let is_over = |object: Option<&CertificateRequest>| object.is_none() || decision(object).is_some();
+    let waiting = await_condition(requests, name, is_over);
     let decided = match tokio::time::timeout(PATIENCE, waiting).await {
-        Err(_) => return Err(late()),
+        Err(_) => {
+            let detail = format!(
+                "the cell of cluster {} did not sign within 30 s; try again",
+                path.cluster
+            );
+            return Err(Kind::TimedOut.because(detail));
+        }
         Ok(Err(wait::Error::ProbeFailed(error))) => {
             tracing::warn!(%error, "the wait for a certificate ended early");
             return Err(Problem::hub_unavailable());
@@ -238,7 +237,13 @@ async fn await_signature(
                 vec![FieldError::new("csr", message)],
             ))
         }
-        None => Err(late()),
+        None => {
+            let detail = format!(
+                "cluster {} goes, or its record was not there yet: the hub removed the certificate request; try again",
+                path.cluster
+            );
+            Err(Kind::Conflict.because(detail))
+        }
     }
 }
 

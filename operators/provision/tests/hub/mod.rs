@@ -2,6 +2,7 @@
 //! `manifests/rbac/provision.yaml` gives.
 
 pub mod caller;
+pub mod cell;
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
