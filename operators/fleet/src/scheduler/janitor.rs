@@ -113,7 +113,11 @@ impl Reconcile<CertificateRequest> for Janitor {
         };
         let record = self.record_of(request).await.map_err(JanitorError::Observe)?;
         if let Some(pause) = pause(left, record) {
-            return Ok(Outcome::waiting("the end of its life", pause));
+            let what = match record {
+                Record::Absent => format!("record {}", request.spec.cpid),
+                Record::Standing | Record::Going => "the end of its life".to_owned(),
+            };
+            return Ok(Outcome::waiting(what, pause));
         }
         self.applier
             .delete_observed(request)
