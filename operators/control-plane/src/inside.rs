@@ -165,8 +165,10 @@ impl Keeper {
 
     /// Notes what stands, and has the control plane's status say so where it is news.
     fn tell(&self, news: Inside) {
-        let before = std::mem::replace(&mut *lock(&self.state), news.clone());
-        if before != news {
+        let mut state = lock(&self.state);
+        if *state != news {
+            *state = news;
+            drop(state);
             // Nobody listens any more only when the controller ends.
             let _ = self.wake.send(ObjectRef::new(self.cpid.as_str()));
         }

@@ -146,8 +146,10 @@ impl Visitor {
 
     /// Notes who answers, and has the control plane looked at where that is news.
     fn tell(&self, answering: Option<String>) {
-        let before = std::mem::replace(&mut *lock(&self.answering), answering.clone());
-        if before != answering {
+        let mut before = lock(&self.answering);
+        if *before != answering {
+            *before = answering;
+            drop(before);
             // Nobody listens any more only when the controller ends.
             let _ = self.wake.send(ObjectRef::new(self.cpid.as_str()));
         }

@@ -229,7 +229,7 @@ fn check_way_back(text: &str) -> Result<WayBack, InvalidSpec> {
     }
 }
 
-/// What CoreDNS takes after `forward .`: a file, or addresses with or without a port.
+/// What `CoreDNS` takes after `forward .`: a file, or addresses with or without a port.
 fn check_upstream(text: &str) -> Result<String, InvalidSpec> {
     let is_target = |word: &str| {
         word.parse::<std::net::IpAddr>().is_ok()

@@ -169,14 +169,14 @@ pub(crate) mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        Put(Route),
+        Put(Box<Route>),
         Remove(usize),
         Replace(Vec<Route>),
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => any_route().prop_map(Step::Put),
+            4 => any_route().prop_map(|route| Step::Put(Box::new(route))),
             2 => (0..CPIDS.len()).prop_map(Step::Remove),
             1 => prop::collection::vec(any_route(), 0..4).prop_map(Step::Replace),
         ]
@@ -192,7 +192,7 @@ pub(crate) mod tests {
             for step in steps {
                 let before = snapshot.clone();
                 let changes = match step {
-                    Step::Put(route) => { left.insert(route.cpid.clone(), route.clone()); snapshot.put(route) }
+                    Step::Put(route) => { left.insert(route.cpid.clone(), (*route).clone()); snapshot.put(*route) }
                     Step::Remove(index) => {
                         let cpid = CPIDS[index].parse().unwrap();
                         left.remove(&cpid);

@@ -37,8 +37,8 @@ struct Config {
     place: Place,
     #[serde(default)]
     prev_result: Option<Value>,
-    #[serde(default)]
-    runtime_config: RuntimeConfig,
+    #[serde(default, rename = "runtimeConfig")]
+    runtime: RuntimeConfig,
 }
 
 /// What is asked for, in which container's namespace.
@@ -192,7 +192,7 @@ impl Call {
 impl Config {
     /// The tenant whose network the pod asks for.
     fn wanted(&self) -> Result<Option<Cpid>, Refused> {
-        let annotations = self.runtime_config.annotations.as_ref();
+        let annotations = self.runtime.annotations.as_ref();
         let asked = annotations.and_then(|all| all.get(TENANT_INTERFACE));
         asked.map(|text| text.parse()).transpose().map_err(|error| {
             Refused::new(

@@ -21,7 +21,7 @@ pub struct Ground {
 
 impl Ground {
     /// Makes everything after a tenant that runs.
-    pub async fn make(blueprint: &Blueprint) -> Result<Self> {
+    pub fn make(blueprint: &Blueprint) -> Result<Self> {
         let ground = Self {
             directory: crate::bench::directory()?.join("hand"),
             network: format!("{}-hand", instance()),
@@ -145,12 +145,12 @@ struct Mount {
 impl Mount {
     /// The one that the tenant's datastore writes to.
     fn of(blueprint: &Blueprint) -> Result<Self> {
-        let holders = blueprint.programs.iter().filter_map(|program| {
+        let mut holders = blueprint.programs.iter().filter_map(|program| {
             let is_volume = |(_, directory): &(&PathBuf, &Directory)| **directory == Directory::Volume;
             let (at, _) = program.directories.iter().find(is_volume)?;
             Some((program.pid, at))
         });
-        let (pid, at) = holders.last().context("no program has a volume")?;
+        let (pid, at) = holders.next_back().context("no program has a volume")?;
         let mounts = fs::read_to_string(format!("/proc/{pid}/mounts"))?;
         Self::parse(&mounts, at).with_context(|| format!("nothing is mounted at {}", at.display()))
     }

@@ -54,8 +54,8 @@ pub struct Running {
 
 impl Hand {
     /// Lays out files and network after a tenant that runs now and need not run later.
-    pub async fn lay_out(blueprint: Blueprint, credentials: Credentials) -> Result<Self> {
-        let ground = Ground::make(&blueprint).await?;
+    pub fn lay_out(blueprint: Blueprint, credentials: Credentials) -> Result<Self> {
+        let ground = Ground::make(&blueprint)?;
         let hosts: Vec<&str> = blueprint.hosts.iter().map(String::as_str).collect();
         let hosts = format!("127.0.0.1 localhost {}\n", hosts.join(" "));
         for program in &blueprint.programs {

@@ -42,7 +42,7 @@ async fn warm_up(bench: &mut Bench) -> Result<Hand> {
     let created = user::create(name, None, user::PERIOD).await?;
     user::await_ready(&bench.platform, name).await?;
     let blueprint = Blueprint::read(&bench.hub, &created.cpid).await?;
-    let hand = Hand::lay_out(blueprint, created.credentials).await?;
+    let hand = Hand::lay_out(blueprint, created.credentials)?;
     cell::remove(&bench.platform, &bench.hub, &[(name.to_owned(), created.cpid)]).await?;
     let mut running = hand.start().await?;
     hand.start_rest(&mut running).await?;

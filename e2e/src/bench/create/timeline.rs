@@ -240,10 +240,18 @@ fn of_cluster(cluster: &TenantCluster) -> Taken {
     Some((cpid, ready.then_some(Step::ClusterReady).into_iter().collect()))
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "each kind is taken by the same signature"
+)]
 fn of_record(record: &DeploymentRecord) -> Taken {
     Some((record.spec.cpid.clone(), vec![Step::Record]))
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "each kind is taken by the same signature"
+)]
 fn of_control_plane(control_plane: &ControlPlane) -> Taken {
     let conditions = control_plane
         .status
@@ -296,8 +304,8 @@ fn of_pod(pod: &Pod) -> Taken {
             return Vec::new();
         };
         let status = pod.status.as_ref();
-        let states = status.and_then(|status| status.container_statuses.as_deref());
-        let started = states.unwrap_or_default().iter().any(|state| {
+        let containers = status.and_then(|status| status.container_statuses.as_deref());
+        let started = containers.unwrap_or_default().iter().any(|state| {
             state.name == *container && state.state.as_ref().is_some_and(|state| state.running.is_some())
         });
         let conditions = status.and_then(|status| status.conditions.as_deref());

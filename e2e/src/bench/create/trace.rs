@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use data_encoding::HEXLOWER;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -114,7 +115,7 @@ fn read(request: ExportTraceServiceRequest) -> Vec<Span> {
             Some(Span {
                 controller: text(&span.attributes, "controller")?,
                 object: text(&span.attributes, "object").unwrap_or_default(),
-                trace: span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+                trace: HEXLOWER.encode(&span.trace_id),
                 begin: at(span.start_time_unix_nano),
                 end: at(span.end_time_unix_nano),
             })

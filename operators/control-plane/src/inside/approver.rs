@@ -98,7 +98,7 @@ async fn answer(cpid: &Cpid, client: &Client, request: &CertificateSigningReques
         }
         // The next event of the watch brings what stands by then.
         Err(error) => {
-            tracing::warn!(%cpid, node = name, error = chain(&error), "cannot answer a kubelet's request")
+            tracing::warn!(%cpid, node = name, error = chain(&error), "cannot answer a kubelet's request");
         }
     }
 }

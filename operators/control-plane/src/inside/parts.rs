@@ -133,8 +133,9 @@ impl Wanted {
 }
 
 async fn write(applier: &Applier, part: &'static str, object: DynamicObject) -> Result<(), PartsError> {
-    let applied = applier.apply_with(&object, &kind_of(&object)).await;
-    applied
+    applier
+        .apply_with(&object, &kind_of(&object))
+        .await
         .map(drop)
         .map_err(|source| PartsError::Write { part, source })
 }

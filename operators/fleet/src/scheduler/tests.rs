@@ -133,12 +133,12 @@ fn a_record_is_written_again_only_when_it_lacks_something() {
         |record| record.spec.control_plane.api_server.replicas += 1,
     ];
     for change in changes {
-        let mut changed = found.clone();
-        change(&mut changed);
-        assert!(!is_as_built(&changed, &built), "{changed:?}");
-        changed.metadata.deletion_timestamp = Some(Time(now()));
+        let mut other = found.clone();
+        change(&mut other);
+        assert!(!is_as_built(&other, &built), "{other:?}");
+        other.metadata.deletion_timestamp = Some(Time(now()));
         assert!(
-            is_as_built(&changed, &built),
+            is_as_built(&other, &built),
             "one that is being deleted stays as it is"
         );
     }

@@ -69,14 +69,13 @@ pub(super) async fn add(
     if let Some(token) = &token {
         session.check_token(token, cluster).await?;
     }
-    let zones = match zone {
-        Some(zone) => vec![zone.to_owned(); usize::from(count)],
-        None => {
-            let local =
-                workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
-            let taken = local.iter().map(|worker| worker.zone.as_str());
-            spread(&zones(context).await?, taken, count)
-        }
+    let zones = if let Some(zone) = zone {
+        vec![zone.to_owned(); usize::from(count)]
+    } else {
+        let standing =
+            workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
+        let occupied = standing.iter().map(|worker| worker.zone.as_str());
+        spread(&zones(context).await?, occupied, count)
     };
     let display = Display::brief();
     let added = session.join(cluster, &zones, token, &display, context).await;
