@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::client;
 use crate::platform;
 use crate::run::RunArgs;
+use crate::sim;
 
 /// Runs thousands of Kubernetes clusters inside Kubernetes.
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ pub enum Command {
     Project(client::project::ProjectArgs),
     /// Create, list and revoke project tokens.
     Token(client::token::TokenArgs),
+    /// Simulate how cells fill and when they are built.
+    Sim(sim::SimArgs),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.

@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod platform;
 mod run;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Node(args) => platform::node::run(args, &context).await,
         Command::Project(args) => client::project::run(args, &context).await,
         Command::Token(args) => client::token::run(args, &context).await,
+        Command::Sim(args) => sim::run(args, &context),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skep", &mut std::io::stdout());
             Ok(())

@@ -1,0 +1,235 @@
+//! Which class a tenant is: the greatest that a signal asks for, with bands, delays, freezes and pins against flapping.
+
+use serde::Serialize;
+
+use crate::model::{Band, Choice, Class, Classes, Place, Readings, SIGNALS, Seconds, Signal, Tenant, Watch};
+use crate::policy::Policy;
+
+/// Why a tenant keeps its class although it may want another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Frozen {
+    /// Nothing was measured yet.
+    NoSignals,
+    /// Its signals are too old.
+    StaleSignals,
+    /// Its signals are from the future.
+    FutureSignals,
+    /// Its apiserver does not answer.
+    Down,
+}
+
+impl Frozen {
+    /// Whether time alone does not end it.
+    fn lasts(self) -> bool {
+        self != Self::FutureSignals
+    }
+}
+
+/// What a tenant's class should become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// What it is.
+    Keep,
+    /// What it is, for as long as this goes on.
+    Frozen(Frozen),
+    /// Another, if it lasts.
+    Later {
+        /// The class.
+        to: Class,
+        /// The signal that asks for it; none for a pin.
+        signal: Option<Signal>,
+        /// When.
+        due: Seconds,
+    },
+    /// Another, now.
+    Now {
+        /// The class.
+        to: Class,
+        /// The signal that asks for it; none for a pin.
+        signal: Option<Signal>,
+        /// Whether it does not wait for a token.
+        is_emergency: bool,
+    },
+}
+
+/// A verdict and the band to remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// What should become of the class.
+    pub verdict: Verdict,
+    /// The band that the tenant is in now and since when.
+    pub watch: Watch,
+}
+
+/// Judges one tenant.
+pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) -> Judgement {
+    let steady = |verdict| Judgement {
+        verdict,
+        watch: watch(tenant.watch, Band::Within, now),
+    };
+    if let Choice::Pinned(pin) = tenant.choice {
+        let verdict = match pin == tenant.class {
+            true => Verdict::Keep,
+            false => Verdict::Now {
+                to: pin,
+                signal: None,
+                is_emergency: false,
+            },
+        };
+        return steady(verdict);
+    }
+    let readings = match usable(tenant.readings, policy, now) {
+        Ok(readings) => readings,
+        // What was seen before is kept: the delay goes on when data comes back in the same band.
+        Err(frozen) => {
+            return Judgement {
+                verdict: Verdict::Frozen(frozen),
+                watch: tenant.watch,
+            };
+        }
+    };
+    let (up, up_signal) = wanted(&readings, classes, policy.up_share);
+    if up > tenant.class {
+        let watch = watch(tenant.watch, Band::Above, now);
+        let signal = Some(up_signal);
+        let is_emergency = readings.is_emergency;
+        let due = match is_emergency {
+            true => now,
+            false if tenant.went_down => {
+                (watch.since + policy.up_seconds).max(tenant.changed + policy.cooldown_seconds)
+            }
+            false => watch.since + policy.up_seconds,
+        };
+        return Judgement {
+            verdict: step(up, signal, due, is_emergency, now),
+            watch,
+        };
+    }
+    if readings.is_emergency
+        && let Some(next) = Class::ALL.into_iter().find(|class| *class > tenant.class)
+    {
+        let watch = watch(tenant.watch, Band::Above, now);
+        return Judgement {
+            verdict: step(next, Some(up_signal), now, true, now),
+            watch,
+        };
+    }
+    let (down, down_signal) = wanted(&readings, classes, policy.down_share);
+    if down < tenant.class {
+        let watch = watch(tenant.watch, Band::Below, now);
+        let due = (watch.since + policy.down_seconds).max(tenant.changed + policy.cooldown_seconds);
+        // One class at a time: what a greater class hid shows first.
+        let to = tenant.class.below().unwrap_or(down).max(down);
+        return Judgement {
+            verdict: step(to, Some(down_signal), due, false, now),
+            watch,
+        };
+    }
+    steady(Verdict::Keep)
+}
+
+/// Whether a tenant's class may change, now or by time alone, or has something to report.
+pub fn is_restless(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) -> bool {
+    let judgement = judge(tenant, classes, policy, now);
+    let is_calm = match judgement.verdict {
+        Verdict::Keep => true,
+        Verdict::Frozen(why) => why.lasts(),
+        Verdict::Later { .. } | Verdict::Now { .. } => false,
+    };
+    let is_within = tenant.watch.band == Band::Within && judgement.watch.band == Band::Within;
+    let is_running = matches!(tenant.place, Place::Running { .. });
+    is_running && !(is_calm && is_within && tenant.choice != Choice::Unknown)
+}
+
+fn step(to: Class, signal: Option<Signal>, due: Seconds, is_emergency: bool, now: Seconds) -> Verdict {
+    match due <= now {
+        true => Verdict::Now {
+            to,
+            signal,
+            is_emergency,
+        },
+        false => Verdict::Later { to, signal, due },
+    }
+}
+
+fn usable(readings: Option<Readings>, policy: &Policy, now: Seconds) -> Result<Readings, Frozen> {
+    let readings = readings.ok_or(Frozen::NoSignals)?;
+    if readings.at > now + policy.signal_seconds {
+        Err(Frozen::FutureSignals)
+    } else if now - readings.at > policy.signal_seconds {
+        Err(Frozen::StaleSignals)
+    } else if !readings.is_up {
+        Err(Frozen::Down)
+    } else {
+        Ok(readings)
+    }
+}
+
+fn watch(before: Watch, band: Band, now: Seconds) -> Watch {
+    match before.band == band {
+        true => before,
+        false => Watch { band, since: now },
+    }
+}
+
+/// The smallest class that no signal fills beyond the share, and the signal that asks for the most.
+fn wanted(readings: &Readings, classes: &Classes, share: f64) -> (Class, Signal) {
+    let mut most = (Class::Small, Signal::Nodes);
+    for signal in Signal::ALL {
+        let value = f64::from(readings.values[signal as usize]);
+        let fits = |class: &Class| match classes.get(*class).limits[signal as usize] {
+            Some(limit) => value <= share * f64::from(limit),
+            None => true,
+        };
+        let class = Class::ALL.into_iter().find(fits).unwrap_or(Class::Large);
+        if class > most.0 {
+            most = (class, signal);
+        }
+    }
+    most
+}
+
+/// A class's range of one signal, from and up to.
+pub type Range = (Class, u32, Option<u32>);
+
+/// What is wrong with the ranges of one signal, the gap or overlap named; nothing when each value has one class.
+pub fn gaps(signal: Signal, ranges: &[Range]) -> Vec<String> {
+    let name = signal.name();
+    let mut faults = Vec::new();
+    let mut covered = Some(0);
+    for (class, from, to) in ranges {
+        match covered {
+            Some(end) if *from > end => faults.push(format!("{name} {end} to {from} belongs to no class")),
+            Some(end) if *from < end => faults.push(format!("{name} {from} to {end} belongs to two classes")),
+            None => faults.push(format!("{name} from {from} belongs to two classes")),
+            Some(_) => {}
+        }
+        if to.is_some_and(|to| to <= *from) {
+            faults.push(format!("{name} of class {class} is empty"));
+        }
+        covered = *to;
+    }
+    if let Some(end) = covered {
+        faults.push(format!("{name} from {end} belongs to no class"));
+    }
+    faults
+}
+
+/// The limits of each class from the ranges of each signal, or what is wrong with them.
+pub fn limits(ranges: &[Vec<Range>; SIGNALS]) -> Result<[[Option<u32>; SIGNALS]; 3], Vec<String>> {
+    let faults: Vec<String> = Signal::ALL
+        .into_iter()
+        .flat_map(|signal| gaps(signal, &ranges[signal as usize]))
+        .collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut limits = [[None; SIGNALS]; 3];
+    for signal in Signal::ALL {
+        for (class, _, to) in &ranges[signal as usize] {
+            limits[*class as usize][signal as usize] = *to;
+        }
+    }
+    Ok(limits)
+}

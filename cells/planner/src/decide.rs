@@ -1,0 +1,227 @@
+//! One plan: the steps in their order, each on top of what the steps before it decided.
+
+use crate::draft::Draft;
+use crate::model::{Claim, Name, Place, Spot, Tenant};
+use crate::place::{Answer, Chosen, Refused, Search, unusable};
+use crate::plan::{Placement, Plan};
+use crate::report::{CellReport, Decision, Refusal, Report, Rule, counted};
+use crate::state::State;
+use crate::{class_step, move_step, pool_step};
+
+/// A plan in the making.
+pub(crate) struct Planning<'a> {
+    pub draft: Draft<'a>,
+    pub search: Search,
+    pub plan: Plan,
+    pub report: Report,
+    /// Tenants that found no room, as they would be placed.
+    pub unplaced: Vec<Tenant>,
+    /// Tenants whose class changes and whose cell has no room for it.
+    pub cramped: Vec<Tenant>,
+}
+
+/// Plans.
+pub(crate) fn decide(state: &State, seed: u64) -> (Plan, Report) {
+    let mut planning = Planning {
+        draft: Draft::new(state),
+        search: Search::new(state, seed),
+        plan: Plan::default(),
+        report: Report {
+            now: state.now,
+            ..Report::default()
+        },
+        unplaced: Vec::new(),
+        cramped: Vec::new(),
+    };
+    planning.look_at_cells();
+    planning.release();
+    class_step::run(&mut planning);
+    planning.place();
+    move_step::run(&mut planning);
+    pool_step::run(&mut planning);
+    (planning.plan, planning.report)
+}
+
+/// What each cell answers to a tenant, by name, as if it was placed now.
+pub(crate) fn explain(state: &State, tenant: &Tenant, seed: u64) -> Vec<Answer> {
+    Search::new(state, seed).explain(&Draft::new(state), tenant)
+}
+
+impl Planning<'_> {
+    /// Names the cells of which nothing usable is known.
+    fn look_at_cells(&mut self) {
+        let state = self.draft.state;
+        for (_, standing) in state.slots_by_name() {
+            if let Some(rule) = unusable(state, standing) {
+                let age = state.now.saturating_sub(standing.cell.reported);
+                let detail = match rule {
+                    Rule::BadReport => standing.cell.fault.clone().unwrap_or_default(),
+                    Rule::FutureReport => format!("it reported {} s in the future", age.saturating_neg()),
+                    _ => format!("it reported {age} s ago"),
+                };
+                self.report.cells.push(CellReport {
+                    cell: standing.name.clone(),
+                    rule,
+                    detail,
+                });
+            }
+        }
+        for name in state.lost() {
+            self.report.refusals.push(Refusal {
+                subject: format!("tenant {name}"),
+                wanted: "planned".to_owned(),
+                rule: Rule::NoCell,
+                detail: "its cell is not registered; it stays what it is".to_owned(),
+                binding: None,
+                cells: std::collections::BTreeMap::new(),
+                would_change: "its cell registers again, or the tenant is restored into another".to_owned(),
+            });
+        }
+    }
+
+    /// Gives back room whose time is over.
+    fn release(&mut self) {
+        let state = self.draft.state;
+        let lapsed: Vec<Tenant> = state.lapsed().filter_map(|name| state.tenant(name)).cloned().collect();
+        for tenant in lapsed {
+            // The last claim is the one that is kept: the only one, or that of the journey's end.
+            let Some(kept) = tenant.claims().last() else {
+                continue;
+            };
+            if let Some(slot) = state.slot(&kept.spot.cell) {
+                self.draft.give(slot, &tenant, kept);
+            }
+            self.decided(Decision {
+                subject: format!("tenant {}", tenant.name),
+                action: format!("its room in cell {} is given back", kept.spot.cell),
+                reason: "it was not taken in time".to_owned(),
+                binding: None,
+                score: None,
+                runner_up: None,
+                would_change: "the reservation is renewed before it lapses".to_owned(),
+            });
+            self.plan.released.push(tenant.name.clone());
+        }
+    }
+
+    /// Reserves room for those who wait, the first asked first.
+    fn place(&mut self) {
+        let state = self.draft.state;
+        let again = self.plan.released.iter().filter_map(|name| state.tenant(name));
+        let again = again.filter(|tenant| matches!(tenant.place, Place::Reserved { .. }));
+        let waiting = state.waiting().filter_map(|name| state.tenant(name));
+        let mut all: Vec<Tenant> = waiting.chain(again).cloned().collect();
+        all.sort_by(|one, other| (one.asked, &one.name).cmp(&(other.asked, &other.name)));
+        for tenant in all {
+            let tenant = Tenant {
+                demand: state.demand_as(&tenant, tenant.class),
+                ..tenant
+            };
+            match self.search.choose(&self.draft, &tenant, None) {
+                Ok(chosen) => self.reserve(&tenant, chosen),
+                Err(refused) => {
+                    let rule = self.refuse(&tenant, refused);
+                    // A cell that does not report is not mended by another cell.
+                    if rule.is_want_of_cells() {
+                        self.unplaced.push(tenant);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reserve(&mut self, tenant: &Tenant, chosen: Chosen) {
+        let state = self.draft.state;
+        let standing = state.standing(chosen.slot);
+        let cell = standing.name.clone();
+        self.hold(tenant, &chosen);
+        let is_single = tenant.availability == crate::model::Availability::Single;
+        let zone = is_single.then(|| standing.held.room.zone(chosen.zone));
+        let until = state.now.saturating_add(state.policy.reservation_seconds);
+        self.decided(Decision {
+            subject: format!("tenant {}", tenant.name),
+            action: match &zone {
+                Some(zone) => format!("placed in cell {cell}, zone {zone}"),
+                None => format!("placed in cell {cell}"),
+            },
+            reason: "it is one of the two best cells that every rule allows".to_owned(),
+            would_change: match &chosen.runner_up {
+                Some(second) => format!("another seed, or more load in {cell} than in {}", second.cell),
+                None => "another cell that the rules allow".to_owned(),
+            },
+            binding: Some(chosen.binding),
+            score: Some(chosen.score),
+            runner_up: chosen.runner_up,
+        });
+        self.plan.placements.push(Placement {
+            tenant: tenant.name.clone(),
+            cell,
+            zone,
+            zone_position: chosen.zone,
+            until,
+        });
+    }
+
+    fn refuse(&mut self, tenant: &Tenant, refused: Refused) -> Rule {
+        let Refused { cells, nearest } = refused;
+        let is_fitting = self.is_fitting(tenant);
+        let (rule, detail) = match &nearest {
+            Some(_) if !is_fitting => (Rule::TooLarge, "it would fill more than an empty cell".to_owned()),
+            Some((cell, _)) => (Rule::Room, format!("cell {cell} is the nearest to having room")),
+            None => verdict(&cells),
+        };
+        let would_change = rule.remedy().to_owned();
+        self.report.refusals.push(Refusal {
+            subject: format!("tenant {}", tenant.name),
+            wanted: "placed".to_owned(),
+            rule,
+            detail,
+            binding: nearest.map(|(_, binding)| binding),
+            cells,
+            would_change,
+        });
+        rule
+    }
+
+    /// Whether it would fit into an empty cell of a pool that its requirement allows.
+    fn is_fitting(&self, tenant: &Tenant) -> bool {
+        let state = self.draft.state;
+        let pools = state.pools.values();
+        pools
+            .filter(|pool| pool_step::is_for(pool, &tenant.requirement))
+            .any(|pool| pool_step::is_fitting(state, pool, tenant))
+    }
+
+    /// Takes the chosen room.
+    pub fn hold(&mut self, tenant: &Tenant, chosen: &Chosen) {
+        let spot = Spot {
+            cell: self.name(chosen.slot),
+            zone: chosen.zone,
+        };
+        let claim = Claim {
+            spot: &spot,
+            demand: &tenant.demand,
+            class: tenant.class,
+        };
+        self.draft.take(chosen.slot, tenant, claim);
+    }
+
+    pub fn decided(&mut self, decision: Decision) {
+        self.report.decisions.push(decision);
+    }
+
+    pub fn name(&self, slot: u32) -> Name {
+        self.draft.state.standing(slot).name.clone()
+    }
+}
+
+/// The rule that came the furthest: the last of the order in which rules are asked.
+fn verdict(cells: &std::collections::BTreeMap<Rule, u32>) -> (Rule, String) {
+    match cells.last_key_value() {
+        Some((rule, count)) => {
+            let excluded = counted(*count, "cell");
+            (*rule, format!("it excludes {excluded}; rules before it exclude the others"))
+        }
+        None => (Rule::NoCell, "there is no cell at all".to_owned()),
+    }
+}

@@ -1,0 +1,257 @@
+//! Whether a cell has room: in each dimension and zone, with any one zone lost.
+//!
+//! A zone-redundant tenant takes an equal share of each zone, and of the zones that are left when one is lost. So a zone
+//! must hold `D/(Z−1)` of what they take together and all of its own tenants in one zone:
+//! `load + system + room for one large tenant ≤ κ·capacity`. With equal zones this is
+//! `Σ load ≤ capacity·(1 − 1/Z)·κ` over the cell.
+
+use serde::Serialize;
+
+use crate::demand::{Demand, Sums};
+use crate::model::{Availability, Cell, Class, Classes, Name};
+use crate::policy::Policy;
+use crate::resource::{DIMENSIONS, MILLI, Resource, Vector};
+
+/// What binds: the dimension and zone with the least room.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// The dimension.
+    pub resource: Resource,
+    /// The zone.
+    pub zone: Name,
+    /// Load by what may be taken; above 1 there is no room.
+    pub utilisation: f64,
+}
+
+/// How full a cell would be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fit {
+    /// The greatest utilisation of any dimension and zone.
+    pub max: f64,
+    /// The standard deviation of the dimensions' utilisations, over those that are used.
+    pub deviation: f64,
+    /// The dimension and zone of the greatest.
+    pub at: (Resource, u8),
+    /// The zone for a tenant in one zone.
+    pub zone: u8,
+}
+
+impl Fit {
+    /// Whether there is room.
+    pub fn is_room(&self) -> bool {
+        self.max <= 1.0
+    }
+}
+
+/// What a cell has and what is taken of it.
+#[derive(Debug, Clone)]
+pub struct Room {
+    zones: Vec<ZoneRoom>,
+    /// What zone-redundant tenants take over all zones.
+    redundant: Sums,
+    /// The share of it that a zone takes when another is lost.
+    share: f64,
+}
+
+#[derive(Debug, Clone)]
+struct ZoneRoom {
+    name: Name,
+    /// What tenants may take, in units, when one large tenant is kept room for.
+    usable: Vector<f64>,
+    known: Vector<bool>,
+    is_lost: bool,
+    /// What tenants in this zone alone take.
+    single: Sums,
+}
+
+impl Room {
+    /// An empty cell.
+    pub fn new(cell: &Cell, classes: &Classes, policy: &Policy) -> Self {
+        let lost = cell.zones.iter().filter(|zone| zone.is_lost).count();
+        let share = share(cell.zones.len(), lost);
+        let large = &classes.get(Class::Large).prior;
+        let zones = cell.zones.iter().map(|zone| ZoneRoom {
+            name: zone.name.clone(),
+            usable: Vector::from_fn(|r| {
+                zone.allotted(r, policy) - share.min(1.0) * f64::from(large.mean[r]) / MILLI
+            }),
+            known: zone.known,
+            is_lost: zone.is_lost,
+            single: Sums::default(),
+        });
+        Self {
+            zones: zones.collect(),
+            redundant: Sums::default(),
+            share,
+        }
+    }
+
+    /// Whether it survives the loss of a zone.
+    pub fn is_redundant(&self) -> bool {
+        self.zones.len() > 1
+    }
+
+    /// Takes room for a tenant.
+    pub fn take(&mut self, demand: &Demand, availability: Availability, zone: u8) {
+        self.sums(availability, zone).add(demand);
+    }
+
+    /// Gives back a tenant's room.
+    pub fn give(&mut self, demand: &Demand, availability: Availability, zone: u8) {
+        self.sums(availability, zone).sub(demand);
+    }
+
+    fn sums(&mut self, availability: Availability, zone: u8) -> &mut Sums {
+        match availability {
+            Availability::ZoneRedundant => &mut self.redundant,
+            Availability::Single => match self.zones.get_mut(usize::from(zone)) {
+                Some(zone) => &mut zone.single,
+                // A zone that is no more: it weighs on all that are left.
+                None => &mut self.redundant,
+            },
+        }
+    }
+
+    /// Takes over what another has, which has the same zones; what is taken stays.
+    pub fn resize(&mut self, other: Self) {
+        for (zone, other) in self.zones.iter_mut().zip(other.zones) {
+            zone.usable = other.usable;
+            zone.known = other.known;
+            zone.is_lost = other.is_lost;
+        }
+        self.share = other.share;
+    }
+
+    /// How full it is.
+    pub fn fill(&self, policy: &Policy) -> Fit {
+        self.measure(policy, None, None)
+    }
+
+    /// How full it would be with a further tenant, in the zone where that is the least.
+    pub fn fit(&self, policy: &Policy, demand: &Demand, availability: Availability) -> Fit {
+        match availability {
+            Availability::ZoneRedundant => self.measure(policy, Some(demand), None),
+            Availability::Single => {
+                let zones = 0..u8::try_from(self.zones.len()).unwrap_or(u8::MAX);
+                zones
+                    .filter(|zone| !self.zones[usize::from(*zone)].is_lost)
+                    .map(|zone| self.measure(policy, Some(demand), Some(zone)))
+                    .min_by(|one, other| one.max.total_cmp(&other.max))
+                    .unwrap_or(NO_ROOM)
+            }
+        }
+    }
+
+    /// The dimension and zone that bind.
+    pub fn binding(&self, fit: &Fit) -> Binding {
+        let (resource, zone) = fit.at;
+        Binding {
+            resource,
+            zone: self.zones[usize::from(zone)].name.clone(),
+            utilisation: fit.max,
+        }
+    }
+
+    /// The first dimension that a tenant takes and a zone's report does not name.
+    pub fn unknown(&self, demand: &Demand) -> Option<(Resource, Name)> {
+        self.zones.iter().find_map(|zone| {
+            let unknown = |r: &Resource| demand.mean[*r] > 0 && !zone.known[*r];
+            let resource = Resource::ALL.into_iter().find(unknown)?;
+            Some((resource, zone.name.clone()))
+        })
+    }
+
+    /// The name of a zone.
+    pub fn zone(&self, zone: u8) -> Name {
+        self.zones[usize::from(zone)].name.clone()
+    }
+
+    /// What its tenants take in each dimension, as a load, with one zone lost; in units.
+    pub fn load(&self, policy: &Policy) -> Vector<f64> {
+        let mut all = self.redundant;
+        self.zones.iter().for_each(|zone| all.merge(&zone.single));
+        Vector::from_fn(|r| all.moments_with(r, None).load(policy))
+    }
+
+    /// What its tenants may take in each dimension together, with one zone lost; in units, never below 0.
+    pub fn limit(&self) -> Vector<f64> {
+        let there = || self.zones.iter().filter(|zone| !zone.is_lost);
+        let least = |r: Resource| there().map(|zone| zone.usable[r]).fold(f64::INFINITY, f64::min);
+        Vector::from_fn(|r| match there().next() {
+            None => 0.0,
+            Some(_) => (least(r) / self.share).max(0.0),
+        })
+    }
+
+    /// How full it would be with a further tenant, which is in one zone where that is named.
+    fn measure(&self, policy: &Policy, further: Option<&Demand>, at: Option<u8>) -> Fit {
+        let redundant = match at {
+            None => further,
+            Some(_) => None,
+        };
+        let mut worst = [0.0_f64; DIMENSIONS];
+        let mut fit = Fit {
+            max: f64::NEG_INFINITY,
+            zone: at.unwrap_or(0),
+            ..NO_ROOM
+        };
+        for r in Resource::ALL {
+            let shared = self.redundant.moments_with(r, redundant).scaled(self.share);
+            for (position, zone) in (0_u8..).zip(&self.zones).filter(|(_, zone)| !zone.is_lost) {
+                let own = at.filter(|at| *at == position).and(further);
+                let moments = shared.plus(zone.single.moments_with(r, own));
+                let utilisation = utilisation(moments.load(policy), zone.usable[r]);
+                worst[r as usize] = worst[r as usize].max(utilisation);
+                if utilisation > fit.max {
+                    (fit.max, fit.at) = (utilisation, (r, position));
+                }
+            }
+        }
+        if self.zones.iter().all(|zone| zone.is_lost) || (redundant.is_some() && !self.is_redundant()) {
+            return NO_ROOM;
+        }
+        fit.deviation = deviation(&worst);
+        fit
+    }
+}
+
+const NO_ROOM: Fit = Fit {
+    max: f64::INFINITY,
+    deviation: 0.0,
+    at: (Resource::Cpu, 0),
+    zone: 0,
+};
+
+/// The share of a zone-redundant tenant that a zone takes when another is lost, or when those are lost that are; all of it
+/// where one zone is left.
+fn share(zones: usize, lost: usize) -> f64 {
+    let left = zones.saturating_sub(lost.max(1)).max(1);
+    1.0 / f64::from(u8::try_from(left).unwrap_or(u8::MAX))
+}
+
+fn utilisation(load: f64, usable: f64) -> f64 {
+    if load <= 0.0 {
+        0.0
+    } else if usable <= 0.0 {
+        f64::INFINITY
+    } else {
+        load / usable
+    }
+}
+
+/// The standard deviation over the dimensions that are used at all.
+fn deviation(utilisations: &[f64]) -> f64 {
+    let used = utilisations.iter().filter(|value| **value > 0.0 && value.is_finite());
+    let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+    for value in used {
+        count += 1.0;
+        sum += value;
+        squares += value * value;
+    }
+    if count == 0.0 {
+        return 0.0;
+    }
+    let mean: f64 = sum / count;
+    (squares / count - mean * mean).max(0.0).sqrt()
+}
