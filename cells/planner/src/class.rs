@@ -89,11 +89,12 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
             };
         }
     };
+    // An emergency from before the last change is what that change answered.
+    let is_emergency = readings.is_emergency && readings.at > tenant.changed;
     let (up, up_signal) = wanted(&readings, classes, policy.up_share);
     if up > tenant.class {
         let watch = watch(tenant.watch, Band::Above, now);
         let signal = Some(up_signal);
-        let is_emergency = readings.is_emergency;
         let due = match is_emergency {
             true => now,
             false if tenant.went_down => {
@@ -106,9 +107,7 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
             watch,
         };
     }
-    if readings.is_emergency
-        && let Some(next) = Class::ALL.into_iter().find(|class| *class > tenant.class)
-    {
+    if is_emergency && let Some(next) = Class::ALL.into_iter().find(|class| *class > tenant.class) {
         let watch = watch(tenant.watch, Band::Above, now);
         return Judgement {
             verdict: step(next, Some(up_signal), now, true, now),

@@ -39,7 +39,10 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
         match verdict {
             Verdict::Keep => {}
             Verdict::Frozen(why) => {
-                let detail = format!("nothing usable is known of it ({why:?}); it keeps class {}", tenant.class);
+                let detail = format!(
+                    "nothing usable is known of it ({why:?}); it keeps class {}",
+                    tenant.class
+                );
                 refuse(planning, tenant, "another class", Rule::Frozen, detail);
             }
             Verdict::Later { to, signal, due } => {
@@ -64,7 +67,9 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
     }
     due.sort_by(|one, other| {
         let key = |due: &Due<'_>| (!due.is_emergency, due.since);
-        key(one).cmp(&key(other)).then_with(|| one.tenant.name.cmp(&other.tenant.name))
+        key(one)
+            .cmp(&key(other))
+            .then_with(|| one.tenant.name.cmp(&other.tenant.name))
     });
     let mut taken = HashMap::new();
     for due in due {
@@ -90,7 +95,13 @@ fn switch(planning: &mut Planning<'_>, taken: &mut HashMap<u32, u32>, due: &Due<
     if needs_token && spent >= state.policy.switch_tokens {
         let cell = planning.name(slot);
         let detail = format!("cell {cell} has had {spent} switches in its window");
-        refuse(planning, tenant, &format!("class {to}"), Rule::SwitchTokens, detail);
+        refuse(
+            planning,
+            tenant,
+            &format!("class {to}"),
+            Rule::SwitchTokens,
+            detail,
+        );
         return;
     }
     let changed = Tenant {
@@ -137,6 +148,7 @@ fn decide(planning: &mut Planning<'_>, due: &Due<'_>, slot: u32, binding: Bindin
         score: None,
         runner_up: None,
         would_change: match is_up {
+            _ if due.signal.is_none() => "another pin, or class auto".to_owned(),
             true => "the signal falls below the share of its class, or a pin".to_owned(),
             false => "the signal rises above the share of the lower class, or a pin".to_owned(),
         },

@@ -82,7 +82,11 @@ impl Planning<'_> {
     /// Gives back room whose time is over.
     fn release(&mut self) {
         let state = self.draft.state;
-        let lapsed: Vec<Tenant> = state.lapsed().filter_map(|name| state.tenant(name)).cloned().collect();
+        let lapsed: Vec<Tenant> = state
+            .lapsed()
+            .filter_map(|name| state.tenant(name))
+            .cloned()
+            .collect();
         for tenant in lapsed {
             // The last claim is the one that is kept: the only one, or that of the journey's end.
             let Some(kept) = tenant.claims().last() else {
@@ -220,7 +224,10 @@ fn verdict(cells: &std::collections::BTreeMap<Rule, u32>) -> (Rule, String) {
     match cells.last_key_value() {
         Some((rule, count)) => {
             let excluded = counted(*count, "cell");
-            (*rule, format!("it excludes {excluded}; rules before it exclude the others"))
+            (
+                *rule,
+                format!("it excludes {excluded}; rules before it exclude the others"),
+            )
         }
         None => (Rule::NoCell, "there is no cell at all".to_owned()),
     }

@@ -125,7 +125,10 @@ impl Moments {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a load is compared to thousandths, not to the last bit")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a load is compared to thousandths, not to the last bit"
+)]
 fn to_real(value: u64) -> f64 {
     value as f64
 }

@@ -34,7 +34,10 @@ pub fn growth(history: &[Vector<f64>], lead: Seconds, policy: &Policy) -> Option
 fn moments(history: &[Vector<f64>], r: Resource, days: usize) -> (f64, f64) {
     let from = history.len().saturating_sub(days);
     let recent = &history[from..];
-    let growths = recent.iter().zip(recent.iter().skip(WEEK)).map(|(before, after)| after[r] - before[r]);
+    let growths = recent
+        .iter()
+        .zip(recent.iter().skip(WEEK))
+        .map(|(before, after)| after[r] - before[r]);
     let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
     for growth in growths {
         count += 1.0;
@@ -42,7 +45,10 @@ fn moments(history: &[Vector<f64>], r: Resource, days: usize) -> (f64, f64) {
         squares += growth * growth;
     }
     let mean: f64 = sum / f64::max(count, 1.0);
-    (mean, (squares / f64::max(count, 1.0) - mean * mean).max(0.0).sqrt())
+    (
+        mean,
+        (squares / f64::max(count, 1.0) - mean * mean).max(0.0).sqrt(),
+    )
 }
 
 #[cfg(test)]
@@ -50,7 +56,9 @@ mod tests {
     use super::*;
 
     fn days(count: u32, value: impl Fn(f64) -> f64) -> Vec<Vector<f64>> {
-        (0..count).map(|day| Vector::splat(value(f64::from(day)))).collect()
+        (0..count)
+            .map(|day| Vector::splat(value(f64::from(day))))
+            .collect()
     }
 
     #[test]

@@ -92,7 +92,9 @@ impl Histogram {
     /// percentile with 15% on top.
     pub fn moments(&self) -> (f64, f64) {
         let mean = self.mean();
-        let own = (self.squares / self.total.max(f64::MIN_POSITIVE) - mean * mean).max(0.0).sqrt();
+        let own = (self.squares / self.total.max(f64::MIN_POSITIVE) - mean * mean)
+            .max(0.0)
+            .sqrt();
         let target = self.percentile(TARGET) * (1.0 + MARGIN);
         (mean, own.max((target - mean) / TARGET_DEVIATIONS))
     }
@@ -105,7 +107,11 @@ impl Histogram {
 
     fn scale(&mut self, at: Seconds) {
         let factor = (-self.half_lives(at)).exp2();
-        for value in self.weights.iter_mut().chain([&mut self.total, &mut self.sum, &mut self.squares]) {
+        for value in self
+            .weights
+            .iter_mut()
+            .chain([&mut self.total, &mut self.sum, &mut self.squares])
+        {
             *value *= factor;
         }
         self.origin = at;
@@ -120,7 +126,11 @@ pub fn after_oom(mib: f64) -> f64 {
 fn bucket(value: f64) -> usize {
     // The sum of the lengths before bucket n is FIRST·(GROWTH^n − 1)/(GROWTH − 1).
     let position = (value * (GROWTH - 1.0) / FIRST + 1.0).ln() / GROWTH.ln();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float's cast saturates"
+    )]
     let position = position as usize;
     position.min(BUCKETS - 1)
 }

@@ -110,7 +110,13 @@ pub enum Signal {
 
 impl Signal {
     /// All signals, in the order of readings and limits.
-    pub const ALL: [Self; SIGNALS] = [Self::Nodes, Self::Memory, Self::Seats, Self::Datastore, Self::Watches];
+    pub const ALL: [Self; SIGNALS] = [
+        Self::Nodes,
+        Self::Memory,
+        Self::Seats,
+        Self::Datastore,
+        Self::Watches,
+    ];
 
     /// The signal's name as files spell it.
     pub fn name(self) -> &'static str {
@@ -442,14 +448,20 @@ impl Cell {
 
     /// Whether another has the same zones in the same order.
     pub fn has_zones_of(&self, other: &Self) -> bool {
-        self.zones.iter().map(|zone| &zone.name).eq(other.zones.iter().map(|zone| &zone.name))
+        self.zones
+            .iter()
+            .map(|zone| &zone.name)
+            .eq(other.zones.iter().map(|zone| &zone.name))
     }
 }
 
 impl Zone {
     /// What of one dimension tenants may take, in units; below 0 where the system takes more than all.
     pub fn allotted(&self, r: Resource, policy: &Policy) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "capacities are compared to thousandths")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "capacities are compared to thousandths"
+        )]
         let real = |milli: u64| milli as f64 / crate::resource::MILLI;
         policy.kappa * real(self.capacity[r]) - real(self.system[r])
     }

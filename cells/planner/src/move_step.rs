@@ -4,7 +4,7 @@ use crate::decide::Planning;
 use crate::model::{Name, Phase, Place, Tenant};
 use crate::place::Refused;
 use crate::plan::Move;
-use crate::report::{Decision, Refusal, Rule};
+use crate::report::{Decision, Refusal, Rule, counted};
 use crate::room::Room;
 
 /// Moves what must move, within each pool's budget.
@@ -17,13 +17,19 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
         }
     }
     let state = planning.draft.state;
-    let draining = state.slots_by_name().filter(|(_, standing)| standing.cell.phase == Phase::Draining);
+    let draining = state
+        .slots_by_name()
+        .filter(|(_, standing)| standing.cell.phase == Phase::Draining);
     for (slot, standing) in draining {
-        let mut leaving: Vec<&Tenant> = state.members_of(slot).filter(|tenant| is_at_rest(planning, tenant)).collect();
+        let mut leaving: Vec<&Tenant> = state
+            .members_of(slot)
+            .filter(|tenant| is_at_rest(planning, tenant))
+            .collect();
         leaving.sort_by(|one, other| one.name.cmp(&other.name));
         let reason = format!("cell {} is being emptied", standing.name);
-        for tenant in leaving {
+        for (position, tenant) in leaving.iter().enumerate() {
             if budget.is_spent(&standing.cell.pool) {
+                stay(planning, &standing.name, leaving.len() - position);
                 break;
             }
             go(planning, &mut budget, tenant, &reason);
@@ -31,7 +37,9 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
     }
     let full: Vec<u32> = state
         .slots_by_name()
-        .filter(|(_, standing)| standing.cell.phase != Phase::Draining && standing.cell.phase != Phase::Building)
+        .filter(|(_, standing)| {
+            standing.cell.phase != Phase::Draining && standing.cell.phase != Phase::Building
+        })
         .map(|(slot, _)| slot)
         .filter(|slot| !planning.draft.held(*slot).room.fill(&state.policy).is_room())
         .collect();
@@ -40,17 +48,40 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
     }
 }
 
+/// Tells that the rest of a cell's tenants wait for the budget.
+fn stay(planning: &mut Planning<'_>, cell: &Name, count: usize) {
+    let limit = planning.draft.state.policy.move_budget;
+    let waiting = counted(u32::try_from(count).unwrap_or(u32::MAX), "tenant");
+    planning.report.refusals.push(Refusal {
+        subject: format!("cell {cell}"),
+        wanted: "emptied faster".to_owned(),
+        rule: Rule::MoveBudget,
+        detail: format!(
+            "{waiting} wait: its pool has {} under way",
+            counted(limit, "move")
+        ),
+        binding: None,
+        cells: std::collections::BTreeMap::new(),
+        would_change: Rule::MoveBudget.remedy().to_owned(),
+    });
+}
+
 /// Moves tenants out of a cell that is too full, until it would no longer be.
 fn relieve(planning: &mut Planning<'_>, budget: &mut Budget, slot: u32) {
     let state = planning.draft.state;
     let standing = state.standing(slot);
     let mut room = planning.draft.held(slot).room.clone();
     for tenant in state.members_of(slot) {
-        if let (Place::Moving(journey), false) = (&tenant.place, planning.plan.released.contains(&tenant.name)) {
+        if let (Place::Moving(journey), false) =
+            (&tenant.place, planning.plan.released.contains(&tenant.name))
+        {
             room.give(&tenant.demand, tenant.availability, journey.from.zone);
         }
     }
-    let mut others: Vec<&Tenant> = state.members_of(slot).filter(|tenant| is_at_rest(planning, tenant)).collect();
+    let mut others: Vec<&Tenant> = state
+        .members_of(slot)
+        .filter(|tenant| is_at_rest(planning, tenant))
+        .collect();
     loop {
         let fit = room.fill(&state.policy);
         if fit.is_room() || others.is_empty() {
@@ -69,7 +100,12 @@ fn relieve(planning: &mut Planning<'_>, budget: &mut Budget, slot: u32) {
 }
 
 /// The tenant whose leaving costs the least disturbance: the smallest that ends the excess alone, else the greatest.
-fn pick<'a>(room: &Room, others: &mut Vec<&'a Tenant>, resource: crate::resource::Resource, planning: &Planning<'_>) -> &'a Tenant {
+fn pick<'a>(
+    room: &Room,
+    others: &mut Vec<&'a Tenant>,
+    resource: crate::resource::Resource,
+    planning: &Planning<'_>,
+) -> &'a Tenant {
     let key = |tenant: &&Tenant| (tenant.demand.mean[resource], tenant.name.clone());
     others.sort_by_key(key);
     let policy = &planning.draft.state.policy;
@@ -87,7 +123,11 @@ fn pick<'a>(room: &Room, others: &mut Vec<&'a Tenant>, resource: crate::resource
 fn is_at_rest(planning: &Planning<'_>, tenant: &Tenant) -> bool {
     let state = planning.draft.state;
     let rested = state.now.saturating_sub(tenant.changed) >= state.policy.cooldown_seconds;
-    let is_switching = planning.plan.switches.iter().any(|switch| switch.tenant == tenant.name);
+    let is_switching = planning
+        .plan
+        .switches
+        .iter()
+        .any(|switch| switch.tenant == tenant.name);
     let is_leaving = planning.plan.moves.iter().any(|step| step.tenant == tenant.name);
     matches!(tenant.place, Place::Running { .. }) && rested && !is_switching && !is_leaving
 }
@@ -98,7 +138,10 @@ fn go(planning: &mut Planning<'_>, budget: &mut Budget, tenant: &Tenant, reason:
     let Some(from) = tenant.place.home().map(|spot| spot.cell.clone()) else {
         return false;
     };
-    let pool = state.cell(&from).map(|cell| cell.pool.clone()).unwrap_or_default();
+    let pool = state
+        .cell(&from)
+        .map(|cell| cell.pool.clone())
+        .unwrap_or_default();
     if budget.is_spent(&pool) {
         let detail = format!("pool {pool} has {} moves under way", state.policy.move_budget);
         refuse(planning, tenant, Rule::MoveBudget, detail, None);
@@ -136,8 +179,16 @@ fn go(planning: &mut Planning<'_>, budget: &mut Budget, tenant: &Tenant, reason:
     true
 }
 
-fn refuse(planning: &mut Planning<'_>, tenant: &Tenant, rule: Rule, detail: String, refused: Option<Refused>) {
-    let (cells, nearest) = refused.map(|refused| (refused.cells, refused.nearest)).unwrap_or_default();
+fn refuse(
+    planning: &mut Planning<'_>,
+    tenant: &Tenant,
+    rule: Rule,
+    detail: String,
+    refused: Option<Refused>,
+) {
+    let (cells, nearest) = refused
+        .map(|refused| (refused.cells, refused.nearest))
+        .unwrap_or_default();
     planning.report.refusals.push(Refusal {
         subject: format!("tenant {}", tenant.name),
         wanted: "moved".to_owned(),

@@ -14,7 +14,10 @@ pub fn pack(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant])
     // A tenant's size is its largest share of a cell, so that what binds is packed first.
     let size = |demand: &Demand| {
         let share = |r: Resource| f64::from(demand.mean[r]) / limit[r].max(f64::MIN_POSITIVE);
-        let shares = Resource::ALL.into_iter().filter(|r| demand.mean[*r] > 0).map(share);
+        let shares = Resource::ALL
+            .into_iter()
+            .filter(|r| demand.mean[*r] > 0)
+            .map(share);
         shares.fold(0.0, f64::max)
     };
     let mut order: Vec<&Tenant> = tenants.iter().collect();
@@ -52,8 +55,11 @@ pub fn least(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]
         if load > 0.0 { (load / limit[r]).ceil() } else { 0.0 }
     };
     let most = Resource::ALL.into_iter().map(cells).fold(0.0, f64::max);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float's cast saturates"
+    )]
     let most = most as u32;
     most
 }
-

@@ -82,7 +82,12 @@ impl Search {
     }
 
     /// Chooses a cell; `but` is excluded without a rule.
-    pub fn choose(&mut self, draft: &Draft<'_>, tenant: &Tenant, but: Option<u32>) -> Result<Chosen, Refused> {
+    pub fn choose(
+        &mut self,
+        draft: &Draft<'_>,
+        tenant: &Tenant,
+        but: Option<u32>,
+    ) -> Result<Chosen, Refused> {
         let suitable = self
             .suitable
             .entry_ref(&tenant.requirement)
@@ -99,7 +104,9 @@ impl Search {
             let held = draft.held(slot);
             let (version, fit) = &mut fits[slot as usize];
             if *version != draft.version(slot) {
-                *fit = held.room.fit(&draft.state.policy, &tenant.demand, tenant.availability);
+                *fit = held
+                    .room
+                    .fit(&draft.state.policy, &tenant.demand, tenant.availability);
                 *version = draft.version(slot);
             }
             if let Some(rule) = exclusion(draft, slot, tenant, fit) {
@@ -284,8 +291,16 @@ impl Scale {
 
     fn score(&self, draft: &Draft<'_>, slot: u32, tenant: &Tenant, fit: &Fit) -> f64 {
         let standing = draft.state.standing(slot);
-        let price = draft.state.pools.get(&standing.cell.pool).map_or(0.0, |pool| pool.price);
-        let cost = if self.top_price > 0.0 { price / self.top_price } else { 0.0 };
+        let price = draft
+            .state
+            .pools
+            .get(&standing.cell.pool)
+            .map_or(0.0, |pool| pool.price);
+        let cost = if self.top_price > 0.0 {
+            price / self.top_price
+        } else {
+            0.0
+        };
         let owned = f64::from(draft.account_in(&tenant.account, slot));
         let account = owned / f64::from(draft.state.policy.account_limit.max(1));
         let class = tenant.class as usize;

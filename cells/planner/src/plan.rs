@@ -140,7 +140,9 @@ impl Plan {
         let now = state.now();
         let mut tenants = std::collections::BTreeMap::new();
         let mut change = |name: &Name, edit: &mut dyn FnMut(&mut crate::model::Tenant)| {
-            let standing = tenants.entry(name.clone()).or_insert_with(|| state.tenant(name).cloned());
+            let standing = tenants
+                .entry(name.clone())
+                .or_insert_with(|| state.tenant(name).cloned());
             if let Some(tenant) = standing {
                 edit(tenant);
             }
@@ -200,14 +202,22 @@ impl Plan {
                 }
             });
         }
-        let tenants = tenants.into_values().flatten().map(|tenant| Delta::Tenant(Box::new(tenant)));
-        tenants.chain(self.cell_deltas(state)).chain(self.pool_deltas(state)).collect()
+        let tenants = tenants
+            .into_values()
+            .flatten()
+            .map(|tenant| Delta::Tenant(Box::new(tenant)));
+        tenants
+            .chain(self.cell_deltas(state))
+            .chain(self.pool_deltas(state))
+            .collect()
     }
 
     fn cell_deltas<'a>(&'a self, state: &'a State) -> impl Iterator<Item = Delta> + 'a {
         let mut cells = std::collections::BTreeMap::new();
         let mut edit = |name: &Name, edit: &mut dyn FnMut(&mut crate::model::Cell)| {
-            let standing = cells.entry(name.clone()).or_insert_with(|| state.cell(name).cloned());
+            let standing = cells
+                .entry(name.clone())
+                .or_insert_with(|| state.cell(name).cloned());
             if let Some(cell) = standing {
                 edit(cell);
             }

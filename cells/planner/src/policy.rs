@@ -91,7 +91,8 @@ impl Policy {
             let is_share = value > 0.0 && value <= 1.0;
             (!is_share).then(|| (name, format!("{value} is no share above 0 and up to 1")))
         };
-        let positive = |name, value: i64| (value <= 0).then(|| (name, format!("{value} is not above 0 seconds")));
+        let positive =
+            |name, value: i64| (value <= 0).then(|| (name, format!("{value} is not above 0 seconds")));
         let amount = |name, value: f64| {
             let is_amount = value.is_finite() && value >= 0.0;
             (!is_amount).then(|| (name, format!("{value} is no number from 0")))
@@ -117,8 +118,12 @@ impl Policy {
             amount("drainRatio", self.drain_ratio),
             amount("savingHours", self.saving_hours),
             amount("moveCost", self.move_cost),
-            (self.down_share >= self.up_share)
-                .then(|| ("downShare", "it must be below upShare, or classes flap".to_owned())),
+            (self.down_share >= self.up_share).then(|| {
+                (
+                    "downShare",
+                    "it must be below upShare, or classes flap".to_owned(),
+                )
+            }),
         ]
         .into_iter()
         .flatten()

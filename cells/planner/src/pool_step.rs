@@ -2,10 +2,10 @@
 
 use crate::decide::Planning;
 use crate::forecast::growth;
-use crate::model::{Cell, Name, Phase, Pool, Requirement, Tenant};
+use crate::model::{Cell, Class, Name, Phase, Pool, Requirement, Tenant};
 use crate::plan::{Drain, Order, Shortage};
 use crate::report::{Decision, PoolReport, Refusal, Rule, counted};
-use crate::resource::{Resource, Vector};
+use crate::resource::{MILLI, Resource, Vector};
 use crate::room::{Binding, Room};
 use crate::state::State;
 
@@ -34,7 +34,10 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
     for (name, pool) in &state.pools {
         let balance = Balance::of(planning, name, pool);
         let (binding, pressure) = balance.binding(state);
-        planning.report.pools.push(balance.report(state, name, binding, pressure));
+        planning
+            .report
+            .pools
+            .push(balance.report(state, name, binding, pressure));
         let wanted = balance.wanted(state, pool);
         let is_short = match pool.is_short {
             true => pressure > state.policy.clear_share || wanted > 0,
@@ -62,7 +65,9 @@ pub(crate) fn is_for(pool: &Pool, requirement: &Requirement) -> bool {
 
 /// Whether an empty cell of a pool has room for a tenant.
 pub(crate) fn is_fitting(state: &State, pool: &Pool, tenant: &Tenant) -> bool {
-    template(state, pool).fit(&state.policy, &tenant.demand, tenant.availability).is_room()
+    template(state, pool)
+        .fit(&state.policy, &tenant.demand, tenant.availability)
+        .is_room()
 }
 
 fn template(state: &State, pool: &Pool) -> Room {
@@ -73,20 +78,25 @@ fn template(state: &State, pool: &Pool) -> Room {
 impl Balance {
     fn of(planning: &Planning<'_>, name: &Name, pool: &Pool) -> Self {
         let state = planning.draft.state;
+        let growth = growth(&pool.history, pool.lead_seconds, &state.policy);
         let mut balance = Self {
             active: 0,
             building: 0,
             need: Vector::splat(0.0),
-            growth: growth(&pool.history, pool.lead_seconds, &state.policy),
+            growth,
             supply: Vector::splat(0.0),
-            further: template(state, pool).limit(),
+            further: Vector::splat(0.0),
             unplaced: 0,
         };
-        for (slot, standing) in state.slots_by_name().filter(|(_, standing)| standing.cell.pool == *name) {
+        balance.further = balance.holds(state, &template(state, pool));
+        for (slot, standing) in state
+            .slots_by_name()
+            .filter(|(_, standing)| standing.cell.pool == *name)
+        {
             let room = &planning.draft.held(slot).room;
             let load = room.load(&state.policy);
             let limit = match standing.cell.phase {
-                Phase::Active | Phase::Building => room.limit(),
+                Phase::Active | Phase::Building => balance.holds(state, room),
                 // It goes on with what it has, and takes no more.
                 Phase::Cordoned => load,
                 Phase::Draining => Vector::splat(0.0),
@@ -101,7 +111,10 @@ impl Balance {
                 Phase::Draining => {}
             }
         }
-        let homeless = planning.unplaced.iter().filter(|tenant| first_pool(state, tenant) == Some(name));
+        let homeless = planning
+            .unplaced
+            .iter()
+            .filter(|tenant| first_pool(state, tenant) == Some(name));
         for tenant in homeless {
             balance.unplaced += 1;
             let mut sums = crate::demand::Sums::default();
@@ -111,6 +124,17 @@ impl Balance {
             }
         }
         balance
+    }
+
+    /// What tenants may take of a cell. A forecast fills cells to the end, so that what stays over in a full one counts: on
+    /// average half of the tenant that no longer fits.
+    fn holds(&self, state: &State, room: &Room) -> Vector<f64> {
+        let limit = room.limit();
+        let next = &state.classes.get(Class::Small).prior.mean;
+        match self.growth {
+            None => limit,
+            Some(_) => Vector::from_fn(|r| (limit[r] - f64::from(next[r]) / MILLI / 2.0).max(0.0)),
+        }
     }
 
     fn coming(&self, r: Resource) -> f64 {
@@ -154,7 +178,11 @@ impl Balance {
                 most = most.max((missing / self.further[r]).ceil());
             }
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded just before")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bounded just before"
+        )]
         let cells = most.min(f64::from(MOST_AT_ONCE)) as u32;
         let homeless = u32::from(self.unplaced > 0 && self.building == 0);
         let below = pool.minimum.saturating_sub(self.active + self.building);
@@ -173,7 +201,11 @@ impl Balance {
             growth: self.coming(binding),
             supply: self.supply[binding],
             is_forecast,
-            is_warned: if is_forecast { pressure > 1.0 } else { pressure > warn },
+            is_warned: if is_forecast {
+                pressure > 1.0
+            } else {
+                pressure > warn
+            },
         }
     }
 }
@@ -185,15 +217,28 @@ fn first_pool<'a>(state: &'a State, tenant: &Tenant) -> Option<&'a Name> {
     pools.find(|(_, pool)| is_one(pool)).map(|(name, _)| name)
 }
 
-fn order(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balance, wanted: u32, binding: Resource) {
+fn order(
+    planning: &mut Planning<'_>,
+    name: &Name,
+    pool: &Pool,
+    balance: &Balance,
+    wanted: u32,
+    binding: Resource,
+) {
     let (allowed, rule) = allowance(pool, balance);
     let cells = wanted.min(allowed);
     if cells < wanted {
         let detail = match rule {
             Rule::Stopped => "ordering was stopped by hand".to_owned(),
             Rule::Maximum => format!("the pool may have {}", counted(pool.maximum, "cell")),
-            Rule::Quota => format!("the provider allows {} more", counted(pool.quota.unwrap_or(0), "cell")),
-            _ => format!("{} dollars an hour are all that it may cost", pool.budget.unwrap_or(0.0)),
+            Rule::Quota => format!(
+                "the provider allows {} more",
+                counted(pool.quota.unwrap_or(0), "cell")
+            ),
+            _ => format!(
+                "{} dollars an hour are all that it may cost",
+                pool.budget.unwrap_or(0.0)
+            ),
         };
         planning.report.refusals.push(Refusal {
             subject: format!("pool {name}"),
@@ -214,11 +259,17 @@ fn order(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balanc
     let days = pool.lead_seconds / 86_400;
     planning.decided(Decision {
         subject: format!("pool {name}"),
-        action: format!("{} ordered{}", counted(cells, "cell"), if pool.is_shadow { " (shadow)" } else { "" }),
+        action: format!(
+            "{} ordered{}",
+            counted(cells, "cell"),
+            if pool.is_shadow { " (shadow)" } else { "" }
+        ),
         reason: if below {
             format!("the pool has fewer than {}", counted(pool.minimum, "cell"))
         } else if balance.growth.is_some() {
-            format!("{binding}: {need:.1} taken and {coming:.1} to come in {days} days are more than {supply:.1}")
+            format!(
+                "{binding}: {need:.1} taken and {coming:.1} to come in {days} days are more than {supply:.1}"
+            )
         } else {
             format!("{binding}: {need:.1} taken of {supply:.1}, and the history is too short for a forecast")
         },
@@ -238,8 +289,14 @@ fn order(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balanc
 fn allowance(pool: &Pool, balance: &Balance) -> (u32, Rule) {
     let standing = balance.active + balance.building;
     let affordable = pool.budget.map(|budget| {
-        let cells = (budget / pool.price.max(f64::MIN_POSITIVE)).floor().clamp(0.0, f64::from(u32::MAX));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped just before")]
+        let cells = (budget / pool.price.max(f64::MIN_POSITIVE))
+            .floor()
+            .clamp(0.0, f64::from(u32::MAX));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped just before"
+        )]
         let cells = cells as u32;
         (cells.saturating_sub(standing), Rule::Budget)
     });
@@ -256,14 +313,19 @@ fn allowance(pool: &Pool, balance: &Balance) -> (u32, Rule) {
 /// Empties the cell with the fewest tenants where the others have room for all that comes by forecast, and it pays.
 fn retire(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balance) {
     let state = planning.draft.state;
-    let own = || state.slots_by_name().filter(|(_, standing)| standing.cell.pool == *name);
+    let own = || {
+        state
+            .slots_by_name()
+            .filter(|(_, standing)| standing.cell.pool == *name)
+    };
     let is_busy = balance.building > 0 || own().any(|(_, standing)| standing.cell.phase == Phase::Draining);
     if is_busy || balance.active <= pool.minimum || balance.active <= 1 || pool.is_stopped {
         return;
     }
     let active = own().filter(|(_, standing)| standing.cell.phase == Phase::Active);
     let tenants = |slot: u32| planning.draft.held(slot).classes.iter().sum::<u32>();
-    let Some((slot, standing)) = active.min_by_key(|(slot, standing)| (tenants(*slot), &standing.name)) else {
+    let Some((slot, standing)) = active.min_by_key(|(slot, standing)| (tenants(*slot), &standing.name))
+    else {
         return;
     };
     let limit = planning.draft.held(slot).room.limit();

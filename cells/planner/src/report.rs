@@ -85,7 +85,9 @@ impl Rule {
             Self::NotReady => "the cell's agent says that it is ready",
             Self::StaleReport => "the cell reports again",
             Self::FutureReport => "the clocks of cell and hub agree",
-            Self::BadReport | Self::IncompleteReport => "the cell reports every zone and dimension with numbers from 0",
+            Self::BadReport | Self::IncompleteReport => {
+                "the cell reports every zone and dimension with numbers from 0"
+            }
             Self::ZoneRedundancy => "a cell of two zones or more, or availability Single",
             Self::AccountSpread => "a further cell, or a greater accountLimit",
             Self::Room => "a new cell, or room in one",
@@ -104,7 +106,10 @@ impl Rule {
 
     /// Whether a further cell would mend it.
     pub(crate) fn is_want_of_cells(self) -> bool {
-        matches!(self, Self::Room | Self::AccountSpread | Self::NoCell | Self::Region | Self::Cordoned | Self::Draining)
+        matches!(
+            self,
+            Self::Room | Self::AccountSpread | Self::NoCell | Self::Region | Self::Cordoned | Self::Draining
+        )
     }
 }
 
@@ -255,7 +260,10 @@ impl fmt::Display for PoolReport {
             is_warned,
         } = self;
         let cells = counted(*cells, "cell");
-        write!(f, "pool {pool}: {cells} and {building} in building, {resource} binds: ")?;
+        write!(
+            f,
+            "pool {pool}: {cells} and {building} in building, {resource} binds: "
+        )?;
         write!(f, "{need:.1} needed")?;
         match is_forecast {
             true => write!(f, " and {growth:.1} to come until an ordered cell is ready")?,
@@ -284,7 +292,11 @@ impl fmt::Display for Decision {
         }
         match (score, runner_up) {
             (Some(score), Some(second)) => {
-                writeln!(f, "  score {score:.3}; runner-up {} with {:.3}", second.cell, second.score)?;
+                writeln!(
+                    f,
+                    "  score {score:.3}; runner-up {} with {:.3}",
+                    second.cell, second.score
+                )?;
             }
             (Some(score), None) => writeln!(f, "  score {score:.3}; no runner-up")?,
             (None, _) => {}
@@ -310,7 +322,10 @@ impl fmt::Display for Refusal {
             writeln!(f, "  {binding}")?;
         }
         if !cells.is_empty() {
-            let counts: Vec<String> = cells.iter().map(|(rule, count)| format!("{rule:?} {count}")).collect();
+            let counts: Vec<String> = cells
+                .iter()
+                .map(|(rule, count)| format!("{rule:?} {count}"))
+                .collect();
             writeln!(f, "  cells excluded: {}", counts.join(", "))?;
         }
         writeln!(f, "  would change: {would_change}")
@@ -325,7 +340,11 @@ impl fmt::Display for Binding {
             utilisation,
         } = self;
         match utilisation.is_finite() {
-            true => write!(f, "{resource} in zone {zone} binds at {:.1}%", utilisation * 100.0),
+            true => write!(
+                f,
+                "{resource} in zone {zone} binds at {:.1}%",
+                utilisation * 100.0
+            ),
             false => write!(f, "{resource} in zone {zone} binds: there is none"),
         }
     }

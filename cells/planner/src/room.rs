@@ -242,7 +242,9 @@ fn utilisation(load: f64, usable: f64) -> f64 {
 
 /// The standard deviation over the dimensions that are used at all.
 fn deviation(utilisations: &[f64]) -> f64 {
-    let used = utilisations.iter().filter(|value| **value > 0.0 && value.is_finite());
+    let used = utilisations
+        .iter()
+        .filter(|value| **value > 0.0 && value.is_finite());
     let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
     for value in used {
         count += 1.0;

@@ -150,7 +150,9 @@ impl State {
 
     /// Everything that is known, as `State::new` reads it; tenants in no order.
     pub fn to_input(&self) -> Input {
-        let cells = self.slots_by_name().map(|(_, standing)| (standing.name.clone(), standing.cell.clone()));
+        let cells = self
+            .slots_by_name()
+            .map(|(_, standing)| (standing.name.clone(), standing.cell.clone()));
         Input {
             now: self.now,
             policy: self.policy,
@@ -231,12 +233,14 @@ impl State {
 
     /// All cells by name, with their room.
     pub fn cells(&self) -> impl Iterator<Item = (&Name, &Cell, &Room)> {
-        self.slots_by_name().map(|(_, standing)| (&standing.name, &standing.cell, &standing.held.room))
+        self.slots_by_name()
+            .map(|(_, standing)| (&standing.name, &standing.cell, &standing.held.room))
     }
 
     /// How many tenants run in a cell.
     pub fn members(&self, cell: &str) -> usize {
-        self.slot(cell).map_or(0, |slot| self.standing(slot).members.len())
+        self.slot(cell)
+            .map_or(0, |slot| self.standing(slot).members.len())
     }
 
     pub(crate) fn slots_by_name(&self) -> impl Iterator<Item = (u32, &Standing)> {
@@ -257,7 +261,10 @@ impl State {
     }
 
     pub(crate) fn members_of(&self, slot: u32) -> impl Iterator<Item = &Tenant> {
-        self.standing(slot).members.iter().map(|row| &self.rows[*row as usize].tenant)
+        self.standing(slot)
+            .members
+            .iter()
+            .map(|row| &self.rows[*row as usize].tenant)
     }
 
     pub(crate) fn account_in(&self, account: &Name, slot: u32) -> u32 {
@@ -419,7 +426,10 @@ impl State {
         if let Some(slot) = self.slot(&name) {
             let standing = self.slots[slot as usize].as_mut();
             if let Some(standing) = standing.filter(|standing| standing.cell.has_zones_of(&cell)) {
-                standing.held.room.resize(Room::new(&cell, &self.classes, &self.policy));
+                standing
+                    .held
+                    .room
+                    .resize(Room::new(&cell, &self.classes, &self.policy));
                 standing.cell = cell;
                 return;
             }
@@ -463,7 +473,10 @@ impl State {
             .filter(is_there)
             .map(|tenant| tenant.name.clone())
             .collect();
-        let there: Vec<Tenant> = names.iter().filter_map(|tenant| self.remove_tenant(tenant)).collect();
+        let there: Vec<Tenant> = names
+            .iter()
+            .filter_map(|tenant| self.remove_tenant(tenant))
+            .collect();
         if let Some(slot) = self.names.remove(name) {
             self.slots[slot as usize] = None;
         }

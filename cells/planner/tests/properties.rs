@@ -20,7 +20,9 @@ fn overfull(state: &State) -> BTreeMap<Name, String> {
     let large = &input.classes.get(Class::Large).prior;
     let mut faults = BTreeMap::new();
     for (name, cell) in &input.cells {
-        let lost: Vec<usize> = (0..cell.zones.len()).filter(|zone| cell.zones[*zone].is_lost).collect();
+        let lost: Vec<usize> = (0..cell.zones.len())
+            .filter(|zone| cell.zones[*zone].is_lost)
+            .collect();
         // Where a zone is lost already, that is the loss; else each in turn.
         let losses: Vec<BTreeSet<usize>> = match (lost.is_empty(), cell.zones.len()) {
             (false, _) => vec![lost.into_iter().collect()],
@@ -29,7 +31,12 @@ fn overfull(state: &State) -> BTreeMap<Name, String> {
         };
         for loss in losses {
             let left = cell.zones.len() - loss.len();
-            for (position, zone) in cell.zones.iter().enumerate().filter(|(zone, _)| !loss.contains(zone)) {
+            for (position, zone) in cell
+                .zones
+                .iter()
+                .enumerate()
+                .filter(|(zone, _)| !loss.contains(zone))
+            {
                 let share = 1.0 / real(1000 * u64::try_from(left).unwrap());
                 for r in Resource::ALL {
                     let (mut mean, mut deviation, mut variance) = (0.0, 0.0, 0.0);
@@ -74,7 +81,11 @@ fn carry_out(state: &mut State, plan: &Plan) {
 fn filled(plan: &Plan) -> BTreeSet<Name> {
     let placed = plan.placements.iter().map(|placement| &placement.cell);
     let moved = plan.moves.iter().map(|step| &step.to);
-    let raised = plan.switches.iter().filter(|switch| switch.to > switch.from).map(|switch| &switch.cell);
+    let raised = plan
+        .switches
+        .iter()
+        .filter(|switch| switch.to > switch.from)
+        .map(|switch| &switch.cell);
     placed.chain(moved).chain(raised).cloned().collect()
 }
 

@@ -71,15 +71,25 @@ fn scenario(path: &Path) -> datatest_stable::Result<()> {
     }
     let expected = std::fs::read_to_string(&golden).unwrap_or_default();
     if seen != expected {
-        return Err(format!("{} differs; SKEP_GENERATE=1 writes it. Seen:\n{seen}", golden.display()).into());
+        return Err(format!(
+            "{} differs; SKEP_GENERATE=1 writes it. Seen:\n{seen}",
+            golden.display()
+        )
+        .into());
     }
     Ok(())
 }
 
 fn play(scenario: Scenario) -> String {
     let mut out = format!("# {}\n", scenario.about.trim());
-    let base = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/classes.yaml")).unwrap();
-    let classes = scenario.classes.unwrap_or_else(|| serde_saphyr::from_str(&base).unwrap());
+    let base = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/classes.yaml"
+    ))
+    .unwrap();
+    let classes = scenario
+        .classes
+        .unwrap_or_else(|| serde_saphyr::from_str(&base).unwrap());
     let document = Document {
         now: 0,
         policy: scenario.policy,
@@ -100,13 +110,18 @@ fn play(scenario: Scenario) -> String {
     show(&mut out, &last, &report, scenario.brief);
     for name in &scenario.explain {
         let tenant = state.tenant(name).unwrap();
-        state.explain(tenant, scenario.seed).iter().for_each(|answer| tell(&mut out, name, answer));
+        state
+            .explain(tenant, scenario.seed)
+            .iter()
+            .for_each(|answer| tell(&mut out, name, answer));
     }
     for step in scenario.steps {
         writeln!(out, "\n## {} s: {}", step.at, step.say).unwrap();
         if step.carry_out {
             let now = state.now();
-            last.deltas(&state).into_iter().for_each(|delta| state.take(now, delta));
+            last.deltas(&state)
+                .into_iter()
+                .for_each(|delta| state.take(now, delta));
         }
         let at = step.at;
         match changes(step, &state, &classes) {
@@ -146,9 +161,17 @@ fn changes(
         return Err(Box::new(fault));
     }
     let pools = input.pools.into_values().map(|pool| Delta::Pool(Box::new(pool)));
-    let cells = input.cells.into_iter().map(|(name, cell)| Delta::Cell(name, Box::new(cell)));
+    let cells = input
+        .cells
+        .into_iter()
+        .map(|(name, cell)| Delta::Cell(name, Box::new(cell)));
     let tenants = tenants.into_iter().map(|tenant| Delta::Tenant(Box::new(tenant)));
-    Ok(pools.chain(cells).chain(tenants).chain(gone).chain(cells_gone).collect())
+    Ok(pools
+        .chain(cells)
+        .chain(tenants)
+        .chain(gone)
+        .chain(cells_gone)
+        .collect())
 }
 
 fn show(out: &mut String, plan: &Plan, report: &Report, is_brief: bool) {

@@ -8,6 +8,7 @@ pub mod create;
 pub mod figure;
 pub mod load;
 pub mod memory;
+pub mod planner;
 pub mod report;
 pub mod site;
 
@@ -19,12 +20,13 @@ pub use figure::{Bound, Figure, Spread};
 pub use report::Report;
 
 /// The benchmarks that there are, in the order in which all of them are run.
-pub const NAMES: [&str; 1] = ["create"];
+pub const NAMES: [&str; 2] = ["create", "planner"];
 
 /// Runs one benchmark and says whether its gates hold.
 pub async fn run(name: &str) -> Result<bool> {
     match name {
         "create" => create::run().await,
+        "planner" => planner::run().await,
         _ => bail!("there is no benchmark {name}; there are: {}", NAMES.join(", ")),
     }
 }

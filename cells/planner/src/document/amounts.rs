@@ -57,7 +57,11 @@ pub fn milli(amount: f64, most: f64) -> Result<u64, String> {
     if amount > most {
         return Err(format!("{amount} is more than {most}"));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked just before"
+    )]
     let milli = (amount * MILLI).round() as u64;
     Ok(milli)
 }

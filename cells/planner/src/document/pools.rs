@@ -112,7 +112,10 @@ fn yes() -> bool {
 }
 
 /// Checks pools; no two may claim one range.
-pub(super) fn pools(documents: BTreeMap<Name, PoolDocument>, faults: &mut Vec<Fault>) -> BTreeMap<Name, Pool> {
+pub(super) fn pools(
+    documents: BTreeMap<Name, PoolDocument>,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<Name, Pool> {
     let mut claimed: Vec<(IpNet, Name)> = Vec::new();
     let mut pools = BTreeMap::new();
     for (name, document) in documents {
@@ -147,7 +150,9 @@ impl PoolDocument {
             }
         };
         amount("price", self.price);
-        self.budget.into_iter().for_each(|budget| amount("budget", budget));
+        self.budget
+            .into_iter()
+            .for_each(|budget| amount("budget", budget));
         for (day, amounts) in self.history.iter().enumerate() {
             for (r, value) in amounts {
                 amount(&format!("history[{day}].{r}"), *value);
@@ -160,9 +165,8 @@ impl PoolDocument {
             let message = format!("{} is more than the maximum, {}", self.minimum, self.maximum);
             faults.push(Fault::new(format!("{field}.minimum"), message));
         }
-        let day = |amounts: &BTreeMap<Resource, f64>| {
-            Vector::from_fn(|r| amounts.get(&r).copied().unwrap_or(0.0))
-        };
+        let day =
+            |amounts: &BTreeMap<Resource, f64>| Vector::from_fn(|r| amounts.get(&r).copied().unwrap_or(0.0));
         Pool {
             name: name.clone(),
             region: self.region,
@@ -214,7 +218,10 @@ impl CellDocument {
         };
         let missing = |zones: &[Zone]| {
             let is_missing = |zone: &&Zone| !zones.iter().any(|own| own.name == zone.name);
-            pool.template.iter().find(is_missing).map(|zone| format!("zone {} is missing", zone.name))
+            pool.template
+                .iter()
+                .find(is_missing)
+                .map(|zone| format!("zone {} is missing", zone.name))
         };
         let (zones, fault) = match reported {
             Ok(zones) => {
@@ -245,7 +252,8 @@ fn zones(documents: &BTreeMap<Name, ZoneDocument>) -> Result<Vec<Zone>, String> 
         let amounts = |part: &str, amounts: &BTreeMap<Resource, f64>| {
             let mut vector = Vector::splat(0);
             for (r, amount) in amounts {
-                vector[*r] = milli(*amount, MOST_OF_A_ZONE).map_err(|message| format!("{part} of {r} in zone {name}: {message}"))?;
+                vector[*r] = milli(*amount, MOST_OF_A_ZONE)
+                    .map_err(|message| format!("{part} of {r} in zone {name}: {message}"))?;
             }
             Ok::<_, String>(vector)
         };

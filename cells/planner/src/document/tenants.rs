@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::{DemandDocument, Fault};
 use crate::model::{
-    Availability, Band, Cell, Choice, Class, Classes, Journey, Name, Place, Readings, Requirement, Seconds, Signal, Spot,
-    Tenant, Watch,
+    Availability, Band, Cell, Choice, Class, Classes, Journey, Name, Place, Readings, Requirement, Seconds,
+    Signal, Spot, Tenant, Watch,
 };
 
 /// The most tenants that one entry stands for.
@@ -145,7 +145,9 @@ pub fn tenants(
         let tenant = document.check(&name, now, classes, cells, &mut shared, faults);
         let copies: Vec<Tenant> = match document.count {
             None => vec![tenant],
-            Some(count) if count <= MOST_OF_AN_ENTRY => (0..count).map(|number| copy(&tenant, &document, number)).collect(),
+            Some(count) if count <= MOST_OF_AN_ENTRY => (0..count)
+                .map(|number| copy(&tenant, &document, number))
+                .collect(),
             Some(count) => {
                 let message = format!("{count} is more than {MOST_OF_AN_ENTRY}");
                 faults.push(Fault::new(format!("tenants.{name}.count"), message));
@@ -232,7 +234,10 @@ impl TenantDocument {
     ) -> Place {
         let mut spot = |part: &str, name: &Name| match cells.get(name) {
             None => {
-                faults.push(Fault::new(format!("{field}.{part}"), format!("there is no cell {name}")));
+                faults.push(Fault::new(
+                    format!("{field}.{part}"),
+                    format!("there is no cell {name}"),
+                ));
                 None
             }
             Some(cell) => {
@@ -243,7 +248,10 @@ impl TenantDocument {
                 let position = zone.and_then(|zone| u8::try_from(zone).ok());
                 if position.is_none() {
                     let zone = self.zone.as_deref().unwrap_or_default();
-                    faults.push(Fault::new(format!("{field}.zone"), format!("cell {name} has no zone {zone}")));
+                    faults.push(Fault::new(
+                        format!("{field}.zone"),
+                        format!("cell {name} has no zone {zone}"),
+                    ));
                 }
                 position.map(|zone| Spot {
                     cell: name.clone(),
@@ -266,7 +274,10 @@ impl TenantDocument {
                 demand: classes.get(class).prior,
             })),
             (None, ..) => {
-                faults.push(Fault::new(format!("{field}.cell"), "it is missing beside reservedUntil or movingTo"));
+                faults.push(Fault::new(
+                    format!("{field}.cell"),
+                    "it is missing beside reservedUntil or movingTo",
+                ));
                 Place::Waiting
             }
         }

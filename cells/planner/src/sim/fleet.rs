@@ -44,7 +44,8 @@ impl Fleet {
         for step in 0..scenario.days * scenario.steps_a_day {
             let day = step / scenario.steps_a_day;
             let years = f64::from(day) / 365.0;
-            let rate = tenants.arrivals_a_day * (1.0 + tenants.arrivals_growth * years) / f64::from(scenario.steps_a_day);
+            let rate = tenants.arrivals_a_day * (1.0 + tenants.arrivals_growth * years)
+                / f64::from(scenario.steps_a_day);
             let mut count = Poisson::new(rate.max(0.0)).map_or(0.0, |poisson| poisson.sample(&mut chance));
             if step % scenario.steps_a_day == 0 {
                 let bursts = scenario.bursts.iter().filter(|burst| burst.day == day);
@@ -73,16 +74,24 @@ impl Fleet {
 
     /// Nodes of a tenant on a day.
     pub fn nodes(&self, life: &Life, day: u32) -> u32 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
         let nodes = (self.tenants.nodes * self.size(life, day)).round() as u32;
         nodes
     }
 
     /// What each tenant that lives at the end of a day took on it, in units: its position and loads.
     pub fn loads(&self, day: u32) -> Vec<(usize, Vector<f64>)> {
-        let mut chance = ChaCha8Rng::seed_from_u64(self.seed ^ (u64::from(day) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut chance =
+            ChaCha8Rng::seed_from_u64(self.seed ^ (u64::from(day) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let common = Vector::from_fn(|_| sample(&mut chance));
-        let (shared, own) = (self.tenants.common_noise.sqrt(), (1.0 - self.tenants.common_noise).sqrt());
+        let (shared, own) = (
+            self.tenants.common_noise.sqrt(),
+            (1.0 - self.tenants.common_noise).sqrt(),
+        );
         let season = if day % 7 >= 5 { self.tenants.weekend } else { 1.0 };
         let end = (day + 1) * self.steps_a_day;
         let mut loads = Vec::new();
@@ -111,13 +120,23 @@ fn sample(chance: &mut ChaCha8Rng) -> f64 {
 }
 
 fn life(tenants: &Tenants, scenario: &Scenario, chance: &mut ChaCha8Rng, born: u32, number: usize) -> Life {
-    let lifetime = Exp::new(1.0 / tenants.lifetime_days).map_or(tenants.lifetime_days, |exp| exp.sample(chance));
+    let lifetime =
+        Exp::new(1.0 / tenants.lifetime_days).map_or(tenants.lifetime_days, |exp| exp.sample(chance));
     let steps = lifetime * f64::from(scenario.steps_a_day);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float's cast saturates"
+    )]
     let dies = born.saturating_add((steps as u32).max(1));
     let spread = Normal::new(0.0, tenants.size_spread).map_or(0.0, |normal| normal.sample(chance));
     let is_growing = chance.random::<f64>() < tenants.growing;
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tenants are millions")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "tenants are millions"
+    )]
     let accounts = ((number as f64 / tenants.per_account) as u64).max(1);
     Life {
         name: Name::from(format!("t{number:06}")),

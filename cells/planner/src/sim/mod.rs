@@ -10,6 +10,6 @@ mod scenario;
 mod strategy;
 
 pub use outcome::{Day, Outcome};
-pub use run::{Progress, simulate};
+pub use run::{Progress, fleet_at_end, simulate};
 pub use scenario::{Scenario, ScenarioError};
 pub use strategy::Strategy;

@@ -1,6 +1,7 @@
 //! One strategy through one scenario.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -12,7 +13,8 @@ use super::scenario::{POOL, Scenario, ScenarioError, cell_name};
 use super::strategy::Strategy;
 use crate::demand::Demand;
 use crate::model::{
-    Availability, Band, Cell, Choice, Class, Name, Phase, Place, Pool, Readings, Requirement, SIGNALS, Seconds, Tenant, Watch,
+    Availability, Band, Cell, Choice, Class, Classes, Name, Phase, Place, Pool, Readings, Requirement,
+    SIGNALS, Seconds, Tenant, Watch,
 };
 use crate::plan::Plan;
 use crate::resource::{MILLI, Resource, Vector};
@@ -32,28 +34,13 @@ pub type Progress<'a> = &'a mut dyn FnMut(u32);
 ///
 /// # Errors
 /// When the scenario's fields are wrong.
-pub fn simulate(scenario: &Scenario, strategy: Strategy, seed: u64, progress: Progress<'_>) -> Result<Outcome, ScenarioError> {
-    let policy = strategy.policy(&scenario.policy);
-    let input = scenario.input(&policy)?;
-    let fleet = Fleet::new(scenario, &input.classes.get(Class::Small).prior.mean, seed);
-    let mut world = World {
-        scenario,
-        fleet: &fleet,
-        state: State::new(input),
-        requirement: Arc::new(Requirement {
-            region: scenario.pool.region.clone(),
-            ..Requirement::default()
-        }),
-        chance: ChaCha8Rng::seed_from_u64(seed.wrapping_add(1)),
-        seed,
-        next_cell: scenario.cells,
-        ready: BTreeMap::new(),
-        known: HashMap::new(),
-        refused: HashSet::new(),
-        born: 0,
-        deaths: BTreeMap::new(),
-        today: Day::default(),
-    };
+pub fn simulate(
+    scenario: &Scenario,
+    strategy: Strategy,
+    seed: u64,
+    progress: Progress<'_>,
+) -> Result<Outcome, ScenarioError> {
+    let mut world = World::new(scenario, strategy, seed)?;
     let mut days = Vec::new();
     for day in 0..scenario.days {
         let today = match strategy {
@@ -66,6 +53,28 @@ pub fn simulate(scenario: &Scenario, strategy: Strategy, seed: u64, progress: Pr
     Ok(Outcome { strategy, seed, days })
 }
 
+/// The pool, the classes and the tenants of a scenario at its end, each with what is known of it, as the planner has them.
+///
+/// # Errors
+/// When the scenario's fields are wrong.
+pub fn fleet_at_end(scenario: &Scenario, seed: u64) -> Result<(Pool, Classes, Vec<Tenant>), ScenarioError> {
+    let mut world = World::new(scenario, Strategy::Planner, seed)?;
+    for day in 0..scenario.days {
+        world.day(day);
+    }
+    let pool = world.state.pool(POOL).cloned();
+    #[expect(
+        clippy::expect_used,
+        reason = "a scenario has one pool, which nothing removes"
+    )]
+    let pool = pool.expect("the scenario's pool");
+    Ok((
+        pool,
+        world.state.classes().clone(),
+        world.state.tenants().cloned().collect(),
+    ))
+}
+
 /// What was measured of a tenant: decayed moments, in units.
 #[derive(Clone, Copy)]
 struct Known {
@@ -76,7 +85,7 @@ struct Known {
 
 struct World<'a> {
     scenario: &'a Scenario,
-    fleet: &'a Fleet,
+    fleet: Rc<Fleet>,
     state: State,
     requirement: Arc<Requirement>,
     chance: ChaCha8Rng,
@@ -93,7 +102,31 @@ struct World<'a> {
     today: Day,
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, strategy: Strategy, seed: u64) -> Result<Self, ScenarioError> {
+        let policy = strategy.policy(&scenario.policy);
+        let input = scenario.input(&policy)?;
+        let fleet = Fleet::new(scenario, &input.classes.get(Class::Small).prior.mean, seed);
+        Ok(Self {
+            scenario,
+            fleet: Rc::new(fleet),
+            state: State::new(input),
+            requirement: Arc::new(Requirement {
+                region: scenario.pool.region.clone(),
+                ..Requirement::default()
+            }),
+            chance: ChaCha8Rng::seed_from_u64(seed.wrapping_add(1)),
+            seed,
+            next_cell: scenario.cells,
+            ready: BTreeMap::new(),
+            known: HashMap::new(),
+            refused: HashSet::new(),
+            born: 0,
+            deaths: BTreeMap::new(),
+            today: Day::default(),
+        })
+    }
+
     fn day(&mut self, day: u32) -> Day {
         self.today = Day {
             day,
@@ -124,7 +157,11 @@ impl World<'_> {
         let stale = self.scenario.stale_reports.iter();
         let stale = stale.filter(|times| (times.day..times.day + times.days).contains(&day));
         let stale = stale.map(|times| times.share).fold(0.0, f64::max);
-        let cells: Vec<(Name, Cell)> = self.state.cells().map(|(name, cell, _)| (name.clone(), cell.clone())).collect();
+        let cells: Vec<(Name, Cell)> = self
+            .state
+            .cells()
+            .map(|(name, cell, _)| (name.clone(), cell.clone()))
+            .collect();
         let count = f64::from(u32::try_from(cells.len()).unwrap_or(u32::MAX));
         for (position, (name, mut cell)) in (0_u32..).zip(cells) {
             if cell.phase == Phase::Building && self.ready.get(&name).is_some_and(|ready| *ready <= now) {
@@ -146,7 +183,8 @@ impl World<'_> {
             self.known.remove(&name);
             self.state.take(now, Delta::TenantGone(name));
         }
-        while let Some(life) = self.fleet.lives.get(self.born).filter(|life| life.born <= step) {
+        let fleet = self.fleet.clone();
+        while let Some(life) = fleet.lives.get(self.born).filter(|life| life.born <= step) {
             self.born += 1;
             self.deaths.entry(life.dies).or_default().push(life.name.clone());
             let tenant = self.tenant(life, now);
@@ -176,7 +214,11 @@ impl World<'_> {
     }
 
     fn count_refused(&mut self, plan: &Plan) {
-        let placed: HashSet<&Name> = plan.placements.iter().map(|placement| &placement.tenant).collect();
+        let placed: HashSet<&Name> = plan
+            .placements
+            .iter()
+            .map(|placement| &placement.tenant)
+            .collect();
         for name in self.state.waiting() {
             if !placed.contains(name) && self.refused.insert(name.clone()) {
                 self.today.refused += 1;
@@ -210,9 +252,17 @@ impl World<'_> {
         for order in plan.orders.iter().filter(|order| !order.is_shadow) {
             (0..order.cells).for_each(|_| self.build(now));
         }
-        let is_left = |(name, cell): &(&Name, &Cell)| cell.phase == Phase::Draining && self.state.members(name) == 0;
-        let left: Vec<Name> = self.state.cells().map(|(name, cell, _)| (name, cell)).filter(is_left).map(|(name, _)| name.clone()).collect();
-        left.into_iter().for_each(|name| self.state.take(now, Delta::CellGone(name)));
+        let is_left =
+            |(name, cell): &(&Name, &Cell)| cell.phase == Phase::Draining && self.state.members(name) == 0;
+        let left: Vec<Name> = self
+            .state
+            .cells()
+            .map(|(name, cell, _)| (name, cell))
+            .filter(is_left)
+            .map(|(name, _)| name.clone())
+            .collect();
+        left.into_iter()
+            .for_each(|name| self.state.take(now, Delta::CellGone(name)));
     }
 
     fn build(&mut self, now: Seconds) {
@@ -224,7 +274,11 @@ impl World<'_> {
             ..Cell::from_template(pool)
         };
         let share = self.scenario.least_lead + (1.0 - self.scenario.least_lead) * self.chance.random::<f64>();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "lead times are days")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "lead times are days"
+        )]
         let lead = (pool.lead_seconds as f64 * share) as Seconds;
         let name = cell_name(self.next_cell);
         self.next_cell += 1;
@@ -236,8 +290,9 @@ impl World<'_> {
     fn measure(&mut self, day: u32) {
         let now = self.state.now();
         let mut loads: BTreeMap<Name, Vector<f64>> = BTreeMap::new();
-        for (position, load) in self.fleet.loads(day) {
-            let life = &self.fleet.lives[position];
+        let fleet = self.fleet.clone();
+        for (position, load) in fleet.loads(day) {
+            let life = &fleet.lives[position];
             let Some(tenant) = self.state.tenant(&life.name).cloned() else {
                 continue;
             };
@@ -248,7 +303,7 @@ impl World<'_> {
             let sum = loads.entry(cell).or_default();
             *sum = Vector::from_fn(|r| sum[r] + load[r]);
             let learnt = self.learn(&tenant, &load);
-            let values: [u32; SIGNALS] = [self.fleet.nodes(life, day), 0, 0, 0, 0];
+            let values: [u32; SIGNALS] = [fleet.nodes(life, day), 0, 0, 0, 0];
             let tenant = Tenant {
                 demand: learnt,
                 readings: Some(Readings {
@@ -276,13 +331,19 @@ impl World<'_> {
         known.square = Vector::from_fn(|r| known.square[r] + FRESH * (load[r] * load[r] - known.square[r]));
         let known = *known;
         let milli = |units: f64| {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a float's cast saturates"
+            )]
             let milli = (units * MILLI).round() as u32;
             milli
         };
         let measured = Demand {
             mean: Vector::from_fn(|r| milli(known.mean[r])),
-            deviation: Vector::from_fn(|r| milli((known.square[r] - known.mean[r] * known.mean[r]).max(0.0).sqrt())),
+            deviation: Vector::from_fn(|r| {
+                milli((known.square[r] - known.mean[r] * known.mean[r]).max(0.0).sqrt())
+            }),
         };
         // A week tells little of a tenant: until then it is reckoned no smaller than its class.
         match known.days < 7 {
@@ -343,7 +404,11 @@ impl World<'_> {
         };
         let hold = holds(&pool.template);
         let cells = fullness(&sum, &hold).ceil().max(1.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
         let count = cells as u32;
         Day {
             day,
@@ -360,8 +425,13 @@ impl World<'_> {
 /// What tenants may take of a cell's zones when the largest is lost, without any further margin.
 fn holds(zones: &[crate::model::Zone]) -> Vector<f64> {
     Vector::from_fn(|r: Resource| {
-        #[expect(clippy::cast_precision_loss, reason = "capacities are compared to thousandths")]
-        let free = zones.iter().map(|zone| zone.capacity[r].saturating_sub(zone.system[r]) as f64 / MILLI);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "capacities are compared to thousandths"
+        )]
+        let free = zones
+            .iter()
+            .map(|zone| zone.capacity[r].saturating_sub(zone.system[r]) as f64 / MILLI);
         let (sum, most) = free.fold((0.0, 0.0_f64), |(sum, most), free| (sum + free, most.max(free)));
         if zones.len() > 1 { sum - most } else { sum }
     })
@@ -369,5 +439,6 @@ fn holds(zones: &[crate::model::Zone]) -> Vector<f64> {
 
 fn fullness(load: &Vector<f64>, hold: &Vector<f64>) -> f64 {
     let used = load.iter().filter(|(_, load)| *load > 0.0);
-    used.map(|(r, load)| load / hold[r].max(f64::MIN_POSITIVE)).fold(0.0, f64::max)
+    used.map(|(r, load)| load / hold[r].max(f64::MIN_POSITIVE))
+        .fold(0.0, f64::max)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::document::{ClassDocument, CellDocument, Document, DocumentError, Fault, PoolDocument};
+use crate::document::{CellDocument, ClassDocument, Document, DocumentError, Fault, PoolDocument};
 use crate::model::{Class, Input, Name};
 use crate::policy::Policy;
 
@@ -139,7 +139,8 @@ impl Scenario {
     /// # Errors
     /// An unknown or missing key with its line, or every field that is wrong.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self = serde_saphyr::from_str(text).map_err(|error| DocumentError::Form(error.to_string()))?;
+        let scenario: Self =
+            serde_saphyr::from_str(text).map_err(|error| DocumentError::Form(error.to_string()))?;
         let faults = scenario.faults();
         if !faults.is_empty() {
             return Err(DocumentError::Fields(faults));
@@ -190,7 +191,10 @@ impl Scenario {
         let mut faults = Vec::new();
         let mut within = |field: &str, value: f64, least: f64, most: f64| {
             if !(least..=most).contains(&value) {
-                faults.push(Fault::new(field, format!("{value} is not from {least} to {most}")));
+                faults.push(Fault::new(
+                    field,
+                    format!("{value} is not from {least} to {most}"),
+                ));
             }
         };
         within("days", f64::from(self.days), 1.0, 3660.0);

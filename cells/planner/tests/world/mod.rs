@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use skep_planner::model::{
-    Availability, Band, Cell, Choice, Class, Classes, Input, Journey, Name, Phase, Place, Pool, Readings, Requirement, Seconds,
-    SizeClass, Spot, Tenant, Watch, Zone,
+    Availability, Band, Cell, Choice, Class, Classes, Input, Journey, Name, Phase, Place, Pool, Readings,
+    Requirement, Seconds, SizeClass, Spot, Tenant, Watch, Zone,
 };
 use skep_planner::{Delta, Demand, Policy, Resource, Vector};
 
@@ -48,11 +48,18 @@ pub fn classes() -> Classes {
 
 fn zone(name: String) -> impl Strategy<Value = Zone> {
     let amount = || proptest::array::uniform3(0_u64..60_000);
-    (amount(), proptest::array::uniform3(0_u64..3_000), prop::bool::weighted(0.05)).prop_map(
-        move |(capacity, system, is_lost)| {
+    (
+        amount(),
+        proptest::array::uniform3(0_u64..3_000),
+        prop::bool::weighted(0.05),
+    )
+        .prop_map(move |(capacity, system, is_lost)| {
             let vector = |values: [u64; 3]| {
                 let mut vector = Vector::splat(0);
-                TAKEN.into_iter().zip(values).for_each(|(r, value)| vector[r] = value);
+                TAKEN
+                    .into_iter()
+                    .zip(values)
+                    .for_each(|(r, value)| vector[r] = value);
                 vector
             };
             Zone {
@@ -62,12 +69,15 @@ fn zone(name: String) -> impl Strategy<Value = Zone> {
                 known: Vector::splat(true),
                 is_lost,
             }
-        },
-    )
+        })
 }
 
 fn zones() -> impl Strategy<Value = Vec<Zone>> {
-    (1..=4_u8).prop_flat_map(|count| (0..count).map(|number| zone(format!("z{number}"))).collect::<Vec<_>>())
+    (1..=4_u8).prop_flat_map(|count| {
+        (0..count)
+            .map(|number| zone(format!("z{number}")))
+            .collect::<Vec<_>>()
+    })
 }
 
 fn label() -> impl Strategy<Value = Name> {
@@ -80,29 +90,47 @@ fn labels() -> impl Strategy<Value = BTreeSet<Name>> {
 
 /// A pool of a name.
 pub fn pool(name: Name) -> impl Strategy<Value = Pool> {
-    let limits = (0..3_u32, 3..10_u32, prop::option::of(0..3_u32), prop::option::of(0.0..50.0_f64));
-    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.1), any::<bool>());
+    let limits = (
+        0..3_u32,
+        3..10_u32,
+        prop::option::of(0..3_u32),
+        prop::option::of(0.0..50.0_f64),
+    );
+    let flags = (
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+        any::<bool>(),
+    );
     let history = prop::collection::vec(0.0..100.0_f64, 0..40);
-    (label(), prop::option::of(label()), labels(), zones(), limits, flags, history).prop_map(
-        move |(region, residency, compliance, template, limits, flags, history)| Pool {
-            name: name.clone(),
-            region,
-            residency,
-            compliance,
-            ranges: Vec::new(),
-            template,
-            price: 4.0,
-            lead_seconds: 1_209_600,
-            minimum: limits.0,
-            maximum: limits.1,
-            quota: limits.2,
-            budget: limits.3,
-            is_stopped: flags.0,
-            is_shadow: flags.1,
-            is_short: flags.2,
-            history: history.into_iter().map(Vector::splat).collect(),
-        },
+    (
+        label(),
+        prop::option::of(label()),
+        labels(),
+        zones(),
+        limits,
+        flags,
+        history,
     )
+        .prop_map(
+            move |(region, residency, compliance, template, limits, flags, history)| Pool {
+                name: name.clone(),
+                region,
+                residency,
+                compliance,
+                ranges: Vec::new(),
+                template,
+                price: 4.0,
+                lead_seconds: 1_209_600,
+                minimum: limits.0,
+                maximum: limits.1,
+                quota: limits.2,
+                budget: limits.3,
+                is_stopped: flags.0,
+                is_shadow: flags.1,
+                is_short: flags.2,
+                history: history.into_iter().map(Vector::splat).collect(),
+            },
+        )
 }
 
 /// A cell of one of the pools p0 to p2.
@@ -114,18 +142,27 @@ pub fn cell() -> impl Strategy<Value = Cell> {
         1 => Just(Phase::Draining),
     ];
     let switches = prop::collection::vec(0..LATEST, 0..4);
-    (0..3_u8, phase, prop::bool::weighted(0.9), -300..LATEST, zones(), labels(), switches).prop_map(
-        |(pool, phase, is_ready, reported, zones, taints, switches)| Cell {
-            pool: Name::from(format!("p{pool}")),
-            phase,
-            is_ready,
-            reported,
-            fault: None,
-            zones,
-            taints,
-            switches,
-        },
+    (
+        0..3_u8,
+        phase,
+        prop::bool::weighted(0.9),
+        -300..LATEST,
+        zones(),
+        labels(),
+        switches,
     )
+        .prop_map(
+            |(pool, phase, is_ready, reported, zones, taints, switches)| Cell {
+                pool: Name::from(format!("p{pool}")),
+                phase,
+                is_ready,
+                reported,
+                fault: None,
+                zones,
+                taints,
+                switches,
+            },
+        )
 }
 
 fn spot() -> impl Strategy<Value = Spot> {
@@ -138,7 +175,13 @@ fn spot() -> impl Strategy<Value = Spot> {
 fn place() -> impl Strategy<Value = Place> {
     let journey = (spot(), spot(), 0..LATEST, demand(3_000)).prop_map(|(from, to, until, demand)| {
         let class = Class::Medium;
-        Place::Moving(Box::new(Journey { from, to, until, class, demand }))
+        Place::Moving(Box::new(Journey {
+            from,
+            to,
+            until,
+            class,
+            demand,
+        }))
     });
     prop_oneof![
         2 => Just(Place::Waiting),
@@ -154,7 +197,12 @@ fn class() -> impl Strategy<Value = Class> {
 
 fn readings() -> impl Strategy<Value = Option<Readings>> {
     let values = proptest::array::uniform5(prop_oneof![0..12_u32, 0..120_u32]);
-    let one = (values, 0..LATEST, prop::bool::weighted(0.9), prop::bool::weighted(0.1));
+    let one = (
+        values,
+        0..LATEST,
+        prop::bool::weighted(0.9),
+        prop::bool::weighted(0.1),
+    );
     prop::option::of(one.prop_map(|(values, at, is_up, is_emergency)| Readings {
         values,
         at,
@@ -181,25 +229,33 @@ pub fn tenant(name: Name) -> impl Strategy<Value = Tenant> {
     );
     let band = prop_oneof![Just(Band::Within), Just(Band::Above), Just(Band::Below)];
     let times = (0..LATEST, 0..LATEST, 0..LATEST, any::<bool>());
-    let what = (demand(4_000), requirement, prop::bool::weighted(0.8), class(), choice);
+    let what = (
+        demand(4_000),
+        requirement,
+        prop::bool::weighted(0.8),
+        class(),
+        choice,
+    );
     (what, label(), place(), readings(), band, times).prop_map(
-        move |((demand, requirement, is_redundant, class, choice), account, place, readings, band, times)| Tenant {
-            name: name.clone(),
-            account,
-            demand,
-            requirement: Arc::new(requirement),
-            availability: match is_redundant {
-                true => Availability::ZoneRedundant,
-                false => Availability::Single,
-            },
-            class,
-            choice,
-            asked: times.0,
-            place,
-            readings,
-            watch: Watch { band, since: times.1 },
-            changed: times.2,
-            went_down: times.3,
+        move |((demand, requirement, is_redundant, class, choice), account, place, readings, band, times)| {
+            Tenant {
+                name: name.clone(),
+                account,
+                demand,
+                requirement: Arc::new(requirement),
+                availability: match is_redundant {
+                    true => Availability::ZoneRedundant,
+                    false => Availability::Single,
+                },
+                class,
+                choice,
+                asked: times.0,
+                place,
+                readings,
+                watch: Watch { band, since: times.1 },
+                changed: times.2,
+                went_down: times.3,
+            }
         },
     )
 }
@@ -211,19 +267,24 @@ fn named<T: std::fmt::Debug>(
 ) -> impl Strategy<Value = Vec<(Name, T)>> {
     range.prop_flat_map(move |count| {
         let names = (0..count).map(|number| Name::from(format!("{letter}{number}")));
-        names.map(|name| (Just(name.clone()), one(name))).collect::<Vec<_>>()
+        names
+            .map(|name| (Just(name.clone()), one(name)))
+            .collect::<Vec<_>>()
     })
 }
 
 /// A fleet of up to six cells and forty tenants.
 pub fn input() -> impl Strategy<Value = Input> {
-    let policy = (0.0..3.0_f64, 0.0..0.5_f64, 1..8_u32, 0..4_u32).prop_map(|(z, rho, account_limit, move_budget)| Policy {
-        z,
-        rho,
-        account_limit,
-        move_budget,
-        ..Policy::default()
-    });
+    let policy =
+        (0.0..3.0_f64, 0.0..0.5_f64, 1..8_u32, 0..4_u32).prop_map(|(z, rho, account_limit, move_budget)| {
+            Policy {
+                z,
+                rho,
+                account_limit,
+                move_budget,
+                ..Policy::default()
+            }
+        });
     let pools = named('p', 3..4, |name| pool(name).boxed());
     let cells = named('c', 0..7, |_| cell().boxed());
     let tenants = named('t', 0..40, |name| tenant(name).boxed());
@@ -239,7 +300,8 @@ pub fn input() -> impl Strategy<Value = Input> {
 
 /// A change, at a time that may be earlier than the last.
 pub fn delta() -> impl Strategy<Value = (Seconds, Delta)> {
-    let name = |letter: char, count: u8| (0..count).prop_map(move |number| Name::from(format!("{letter}{number}")));
+    let name =
+        |letter: char, count: u8| (0..count).prop_map(move |number| Name::from(format!("{letter}{number}")));
     let delta = prop_oneof![
         1 => Just(Delta::Clock),
         5 => name('t', 50).prop_flat_map(tenant).prop_map(|tenant| Delta::Tenant(Box::new(tenant))),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::{
-    BLACK, ChartBuilder, Color, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+    BLACK, ChartBuilder, Color, IntoDrawingArea, LineSeries, PathElement, RGBColor, SVGBackend,
+    SeriesLabelPosition, WHITE,
 };
 use skep_planner::sim::{Day, Outcome, Scenario, Strategy};
 
@@ -57,12 +58,18 @@ pub fn write(out: &Path, scenario: &Scenario, outcomes: &[Outcome]) -> Result<()
     let first: Vec<&Outcome> = outcomes.iter().take(Strategy::ALL.len()).collect();
     for chart in CHARTS {
         let path = out.join(chart.file);
-        draw(&path, &chart, scenario, &first).map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
+        draw(&path, &chart, scenario, &first)
+            .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
     }
     Ok(())
 }
 
-fn draw(path: &Path, chart: &Chart, scenario: &Scenario, outcomes: &[&Outcome]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    path: &Path,
+    chart: &Chart,
+    scenario: &Scenario,
+    outcomes: &[&Outcome],
+) -> Result<(), Box<dyn std::error::Error>> {
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let days = |outcome: &Outcome| -> Vec<(u32, f64)> {
@@ -70,7 +77,11 @@ fn draw(path: &Path, chart: &Chart, scenario: &Scenario, outcomes: &[&Outcome]) 
         (0..).zip(values).collect()
     };
     let series: Vec<Vec<(u32, f64)>> = outcomes.iter().map(|outcome| days(outcome)).collect();
-    let most = series.iter().flatten().map(|(_, value)| *value).fold(1.0, f64::max);
+    let most = series
+        .iter()
+        .flatten()
+        .map(|(_, value)| *value)
+        .fold(1.0, f64::max);
     let mut context = ChartBuilder::on(&area)
         .caption(chart.title, ("sans-serif", 22))
         .margin(12)

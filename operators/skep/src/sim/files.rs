@@ -9,10 +9,22 @@ use skep_planner::sim::Outcome;
 pub fn write(out: &Path, outcomes: &[Outcome]) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let path = out.join("days.csv");
-    let mut writer = csv::Writer::from_path(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut writer =
+        csv::Writer::from_path(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let heading = [
-        "strategy", "seed", "day", "tenants", "cells", "building", "utilisation", "fullest", "hot", "refused", "moves",
-        "switches", "cost",
+        "strategy",
+        "seed",
+        "day",
+        "tenants",
+        "cells",
+        "building",
+        "utilisation",
+        "fullest",
+        "hot",
+        "refused",
+        "moves",
+        "switches",
+        "cost",
     ];
     writer.write_record(heading)?;
     for outcome in outcomes {
@@ -34,5 +46,7 @@ pub fn write(out: &Path, outcomes: &[Outcome]) -> Result<()> {
             ])?;
         }
     }
-    writer.flush().with_context(|| format!("cannot write {}", path.display()))
+    writer
+        .flush()
+        .with_context(|| format!("cannot write {}", path.display()))
 }

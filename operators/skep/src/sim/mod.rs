@@ -54,15 +54,22 @@ fn cells(args: &CellsArgs, context: &Context) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::Other(format!("cannot read {file}: {error}"))),
     };
-    let mut scenario = Scenario::parse(&text).map_err(|error| Failure::Other(format!("scenario {file}: {error}")))?;
+    let mut scenario =
+        Scenario::parse(&text).map_err(|error| Failure::Other(format!("scenario {file}: {error}")))?;
     if !args.seed.is_empty() {
         scenario.seeds.clone_from(&args.seed);
     }
     let outcomes = play(&scenario)?;
-    let rows: Vec<Row> = Strategy::ALL.into_iter().map(|strategy| Row::of(strategy, &outcomes)).collect();
+    let rows: Vec<Row> = Strategy::ALL
+        .into_iter()
+        .map(|strategy| Row::of(strategy, &outcomes))
+        .collect();
     print_list(context.global.output, &rows)?;
     let stem = args.file.file_stem().unwrap_or_default();
-    let out = args.out.clone().unwrap_or_else(|| PathBuf::from("sim").join(stem));
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("sim").join(stem));
     files::write(&out, &outcomes)?;
     charts::write(&out, &scenario, &outcomes)?;
     eprintln!("figures of each day and charts are in {}", out.display());
@@ -115,7 +122,9 @@ impl Row {
     fn of(strategy: Strategy, outcomes: &[Outcome]) -> Self {
         let mean = |strategy: Strategy, value: &dyn Fn(&Outcome) -> f64| {
             let of_it = outcomes.iter().filter(|outcome| outcome.strategy == strategy);
-            let (sum, count) = of_it.fold((0.0, 0.0), |(sum, count), outcome| (sum + value(outcome), count + 1.0));
+            let (sum, count) = of_it.fold((0.0, 0.0), |(sum, count), outcome| {
+                (sum + value(outcome), count + 1.0)
+            });
             sum / f64::max(count, 1.0)
         };
         let utilisation = mean(strategy, &Outcome::utilisation);
