@@ -69,13 +69,14 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
         watch: watch(tenant.watch, Band::Within, now),
     };
     if let Choice::Pinned(pin) = tenant.choice {
-        let verdict = match pin == tenant.class {
-            true => Verdict::Keep,
-            false => Verdict::Now {
+        let verdict = if pin == tenant.class {
+            Verdict::Keep
+        } else {
+            Verdict::Now {
                 to: pin,
                 signal: None,
                 is_emergency: false,
-            },
+            }
         };
         return steady(verdict);
     }
@@ -142,13 +143,14 @@ pub fn is_restless(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Sec
 }
 
 fn step(to: Class, signal: Option<Signal>, due: Seconds, is_emergency: bool, now: Seconds) -> Verdict {
-    match due <= now {
-        true => Verdict::Now {
+    if due <= now {
+        Verdict::Now {
             to,
             signal,
             is_emergency,
-        },
-        false => Verdict::Later { to, signal, due },
+        }
+    } else {
+        Verdict::Later { to, signal, due }
     }
 }
 
@@ -166,9 +168,10 @@ fn usable(readings: Option<Readings>, policy: &Policy, now: Seconds) -> Result<R
 }
 
 fn watch(before: Watch, band: Band, now: Seconds) -> Watch {
-    match before.band == band {
-        true => before,
-        false => Watch { band, since: now },
+    if before.band == band {
+        before
+    } else {
+        Watch { band, since: now }
     }
 }
 

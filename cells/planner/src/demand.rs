@@ -155,11 +155,15 @@ mod tests {
         #[test]
         fn what_was_added_can_be_taken_back_in_any_order(demands in proptest::collection::vec(demand(), 1..20)) {
             let mut sums = Sums::default();
-            demands.iter().for_each(|demand| sums.add(demand));
+            for demand in &demands {
+                sums.add(demand);
+            }
             let mut backwards = Sums::default();
             demands.iter().rev().for_each(|demand| backwards.add(demand));
             prop_assert_eq!(sums, backwards);
-            demands.iter().for_each(|demand| sums.sub(demand));
+            for demand in &demands {
+                sums.sub(demand);
+            }
             prop_assert_eq!(sums, Sums::default());
         }
 
@@ -169,7 +173,9 @@ mod tests {
         ) {
             let policy = Policy { z, rho, ..Policy::default() };
             let mut sums = Sums::default();
-            demands.iter().for_each(|demand| sums.add(demand));
+            for demand in &demands {
+                sums.add(demand);
+            }
             for r in Resource::ALL {
                 let alone: f64 = demands.iter()
                     .map(|demand| { let mut one = Sums::default(); one.add(demand); one.moments_with(r, None).load(&policy) })

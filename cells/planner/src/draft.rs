@@ -50,12 +50,11 @@ impl<'a> Draft<'a> {
 
     /// How many tenants an account has in a cell.
     pub fn account_in(&self, account: &Name, slot: u32) -> u32 {
-        match self.owned.is_empty() {
-            true => self.state.account_in(account, slot),
-            false => {
-                let changed = self.owned.get(&(account.clone(), slot)).copied();
-                changed.unwrap_or_else(|| self.state.account_in(account, slot))
-            }
+        if self.owned.is_empty() {
+            self.state.account_in(account, slot)
+        } else {
+            let changed = self.owned.get(&(account.clone(), slot)).copied();
+            changed.unwrap_or_else(|| self.state.account_in(account, slot))
         }
     }
 

@@ -69,9 +69,10 @@ impl Histogram {
 
     /// The weighted mean; 0 when empty.
     pub fn mean(&self) -> f64 {
-        match self.is_empty() {
-            true => 0.0,
-            false => self.sum / self.total,
+        if self.is_empty() {
+            0.0
+        } else {
+            self.sum / self.total
         }
     }
 

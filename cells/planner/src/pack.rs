@@ -49,7 +49,9 @@ pub fn pack(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant])
 pub fn least(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]) -> u32 {
     let limit = Room::new(&Cell::from_template(pool), classes, policy).limit();
     let mut sums = Sums::default();
-    tenants.iter().for_each(|tenant| sums.add(&tenant.demand));
+    for tenant in tenants {
+        sums.add(&tenant.demand);
+    }
     let cells = |r: Resource| {
         let load = sums.moments_with(r, None).load(policy);
         if load > 0.0 { (load / limit[r]).ceil() } else { 0.0 }

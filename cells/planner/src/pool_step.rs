@@ -39,9 +39,10 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
             .pools
             .push(balance.report(state, name, binding, pressure));
         let wanted = balance.wanted(state, pool);
-        let is_short = match pool.is_short {
-            true => pressure > state.policy.clear_share || wanted > 0,
-            false => pressure > 1.0 || wanted > 0,
+        let is_short = if pool.is_short {
+            pressure > state.policy.clear_share || wanted > 0
+        } else {
+            pressure > 1.0 || wanted > 0
         };
         if is_short != pool.is_short {
             let pool = name.clone();
@@ -154,9 +155,10 @@ impl Balance {
         let share = self.usable_share(state);
         let pressure = |r: Resource| {
             let need = self.need[r] + self.coming(r);
-            match need > 0.0 {
-                true => need / (self.supply[r] * share),
-                false => 0.0,
+            if need > 0.0 {
+                need / (self.supply[r] * share)
+            } else {
+                0.0
             }
         };
         let mut worst = (Resource::Cpu, pressure(Resource::Cpu));

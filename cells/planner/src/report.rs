@@ -339,13 +339,14 @@ impl fmt::Display for Binding {
             zone,
             utilisation,
         } = self;
-        match utilisation.is_finite() {
-            true => write!(
+        if utilisation.is_finite() {
+            write!(
                 f,
                 "{resource} in zone {zone} binds at {:.1}%",
                 utilisation * 100.0
-            ),
-            false => write!(f, "{resource} in zone {zone} binds: there is none"),
+            )
+        } else {
+            write!(f, "{resource} in zone {zone} binds: there is none")
         }
     }
 }

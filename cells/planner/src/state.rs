@@ -190,9 +190,10 @@ impl State {
 
     /// What a tenant is reckoned to take once it has another class: a class that is no greater changes nothing yet.
     pub fn demand_after(&self, tenant: &Tenant, class: Class) -> Demand {
-        match class > tenant.class {
-            true => self.demand_as(tenant, class),
-            false => tenant.demand,
+        if class > tenant.class {
+            self.demand_as(tenant, class)
+        } else {
+            tenant.demand
         }
     }
 
@@ -453,13 +454,17 @@ impl State {
             None => self.slots.push(Some(standing)),
         }
         self.names.insert(name, u32::try_from(slot).unwrap_or(u32::MAX));
-        there.into_iter().for_each(|tenant| self.put_tenant(tenant));
+        for tenant in there {
+            self.put_tenant(tenant);
+        }
     }
 
     /// Forgets a cell; its tenants stay and are lost.
     fn remove_cell(&mut self, name: &Name) {
         let there = self.take_out(name);
-        there.into_iter().for_each(|tenant| self.put_tenant(tenant));
+        for tenant in there {
+            self.put_tenant(tenant);
+        }
     }
 
     /// Forgets a cell and all tenants that name it, and returns these.

@@ -74,7 +74,9 @@ fn overfull(state: &State) -> BTreeMap<Name, String> {
 fn carry_out(state: &mut State, plan: &Plan) {
     let now = state.now();
     let deltas = plan.deltas(state);
-    deltas.into_iter().for_each(|delta| state.take(now, delta));
+    for delta in deltas {
+        state.take(now, delta);
+    }
 }
 
 /// Cells that the plan put something into.

@@ -196,14 +196,11 @@ pub(super) fn cells(
 ) -> BTreeMap<Name, Cell> {
     let mut cells = BTreeMap::new();
     for (name, document) in documents {
-        match pools.get(&document.pool) {
-            Some(pool) => {
-                cells.insert(name, document.check(pool));
-            }
-            None => {
-                let message = format!("there is no pool {}", document.pool);
-                faults.push(Fault::new(format!("cells.{name}.pool"), message));
-            }
+        if let Some(pool) = pools.get(&document.pool) {
+            cells.insert(name, document.check(pool));
+        } else {
+            let message = format!("there is no pool {}", document.pool);
+            faults.push(Fault::new(format!("cells.{name}.pool"), message));
         }
     }
     cells

@@ -12,6 +12,7 @@ use super::outcome::{Day, Outcome};
 use super::scenario::{POOL, Scenario, ScenarioError, cell_name};
 use super::strategy::Strategy;
 use crate::demand::Demand;
+use crate::document::Fault;
 use crate::model::{
     Availability, Band, Cell, Choice, Class, Classes, Name, Phase, Place, Pool, Readings, Requirement,
     SIGNALS, Seconds, Tenant, Watch,
@@ -62,12 +63,9 @@ pub fn fleet_at_end(scenario: &Scenario, seed: u64) -> Result<(Pool, Classes, Ve
     for day in 0..scenario.days {
         world.day(day);
     }
+    // A scenario has one pool, which nothing removes.
     let pool = world.state.pool(POOL).cloned();
-    #[expect(
-        clippy::expect_used,
-        reason = "a scenario has one pool, which nothing removes"
-    )]
-    let pool = pool.expect("the scenario's pool");
+    let pool = pool.ok_or_else(|| ScenarioError::Fields(vec![Fault::new("pool", "it is gone")]))?;
     Ok((
         pool,
         world.state.classes().clone(),
@@ -261,8 +259,9 @@ impl<'a> World<'a> {
             .filter(is_left)
             .map(|(name, _)| name.clone())
             .collect();
-        left.into_iter()
-            .for_each(|name| self.state.take(now, Delta::CellGone(name)));
+        for name in left {
+            self.state.take(now, Delta::CellGone(name));
+        }
     }
 
     fn build(&mut self, now: Seconds) {
@@ -346,9 +345,10 @@ impl<'a> World<'a> {
             }),
         };
         // A week tells little of a tenant: until then it is reckoned no smaller than its class.
-        match known.days < 7 {
-            true => measured.max(&self.state.classes().get(tenant.class).prior),
-            false => measured,
+        if known.days < 7 {
+            measured.max(&self.state.classes().get(tenant.class).prior)
+        } else {
+            measured
         }
     }
 

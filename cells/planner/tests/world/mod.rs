@@ -34,7 +34,9 @@ pub fn demand(most: u32) -> impl Strategy<Value = Demand> {
 pub fn classes() -> Classes {
     let class = |milli: u32, limit| {
         let mut mean = Vector::splat(0);
-        TAKEN.into_iter().for_each(|r| mean[r] = milli);
+        for r in TAKEN {
+            mean[r] = milli;
+        }
         SizeClass {
             prior: Demand {
                 mean,
@@ -243,9 +245,10 @@ pub fn tenant(name: Name) -> impl Strategy<Value = Tenant> {
                 account,
                 demand,
                 requirement: Arc::new(requirement),
-                availability: match is_redundant {
-                    true => Availability::ZoneRedundant,
-                    false => Availability::Single,
+                availability: if is_redundant {
+                    Availability::ZoneRedundant
+                } else {
+                    Availability::Single
                 },
                 class,
                 choice,
