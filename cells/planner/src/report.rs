@@ -71,6 +71,38 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All rules.
+    pub const ALL: [Self; 28] = [
+        Self::Region,
+        Self::Residency,
+        Self::Compliance,
+        Self::Taint,
+        Self::RangeOverlap,
+        Self::Building,
+        Self::Cordoned,
+        Self::Draining,
+        Self::NotReady,
+        Self::StaleReport,
+        Self::FutureReport,
+        Self::BadReport,
+        Self::IncompleteReport,
+        Self::ZoneRedundancy,
+        Self::AccountSpread,
+        Self::Room,
+        Self::TooLarge,
+        Self::NoCell,
+        Self::SwitchTokens,
+        Self::Cooldown,
+        Self::Delay,
+        Self::Frozen,
+        Self::UnknownClass,
+        Self::MoveBudget,
+        Self::Stopped,
+        Self::Maximum,
+        Self::Quota,
+        Self::Budget,
+    ];
+
     /// What makes the rule allow it.
     pub fn remedy(self) -> &'static str {
         match self {
