@@ -129,9 +129,8 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
     steady(Verdict::Keep)
 }
 
-/// Whether a tenant's class may change, now or by time alone, or has something to report.
-pub fn is_restless(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) -> bool {
-    let judgement = judge(tenant, classes, policy, now);
+/// Whether a tenant of such a judgement may change its class, now or by time alone, or has something to report.
+pub fn is_restless(tenant: &Tenant, judgement: &Judgement) -> bool {
     let is_calm = match judgement.verdict {
         Verdict::Keep => true,
         Verdict::Frozen(why) => why.lasts(),

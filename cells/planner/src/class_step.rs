@@ -1,8 +1,9 @@
 //! The step of classes: whose class changes in its cell, within the cell's tokens.
 
+use compact_str::format_compact;
 use hashbrown::HashMap;
 
-use crate::class::{Judgement, Verdict, judge};
+use crate::class::{Judgement, Verdict};
 use crate::decide::Planning;
 use crate::model::{Choice, Claim, Class, Seconds, Signal, Tenant};
 use crate::plan::{Switch, WatchChange};
@@ -22,9 +23,7 @@ struct Due<'a> {
 pub(crate) fn run(planning: &mut Planning<'_>) {
     let state = planning.draft.state;
     let mut due = Vec::new();
-    let restless: Vec<&Tenant> = state.restless().collect();
-    for tenant in restless {
-        let Judgement { verdict, watch } = judge(tenant, &state.classes, &state.policy, state.now);
+    for (tenant, Judgement { verdict, watch }) in state.restless() {
         if watch != tenant.watch {
             planning.plan.watches.push(WatchChange {
                 tenant: tenant.name.clone(),
@@ -50,7 +49,7 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
                 let is_cooling = due == tenant.changed.saturating_add(state.policy.cooldown_seconds);
                 let rule = if is_cooling { Rule::Cooldown } else { Rule::Delay };
                 let detail = format!("{} asks for it; due in {wait} s", asker(signal));
-                refuse(planning, tenant, &format!("class {to}"), rule, detail);
+                refuse(planning, tenant, &format_compact!("class {to}"), rule, detail);
             }
             Verdict::Now {
                 to,
@@ -98,7 +97,7 @@ fn switch(planning: &mut Planning<'_>, taken: &mut HashMap<u32, u32>, due: &Due<
         refuse(
             planning,
             tenant,
-            &format!("class {to}"),
+            &format_compact!("class {to}"),
             Rule::SwitchTokens,
             detail,
         );
@@ -164,12 +163,12 @@ fn asker(signal: Option<Signal>) -> String {
 
 fn refuse(planning: &mut Planning<'_>, tenant: &Tenant, wanted: &str, rule: Rule, detail: String) {
     planning.report.refusals.push(Refusal {
-        subject: format!("tenant {}", tenant.name),
-        wanted: wanted.to_owned(),
+        subject: format_compact!("tenant {}", tenant.name),
+        wanted: wanted.into(),
         rule,
         detail,
         binding: None,
         cells: std::collections::BTreeMap::new(),
-        would_change: rule.remedy().to_owned(),
+        would_change: rule.remedy(),
     });
 }

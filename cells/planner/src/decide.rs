@@ -1,5 +1,7 @@
 //! One plan: the steps in their order, each on top of what the steps before it decided.
 
+use compact_str::format_compact;
+
 use crate::draft::Draft;
 use crate::model::{Claim, Name, Place, Spot, Tenant};
 use crate::place::{Answer, Chosen, Refused, Search, unusable};
@@ -68,13 +70,13 @@ impl Planning<'_> {
         }
         for name in state.lost() {
             self.report.refusals.push(Refusal {
-                subject: format!("tenant {name}"),
-                wanted: "planned".to_owned(),
+                subject: format_compact!("tenant {name}"),
+                wanted: "planned".into(),
                 rule: Rule::NoCell,
                 detail: "its cell is not registered; it stays what it is".to_owned(),
                 binding: None,
                 cells: std::collections::BTreeMap::new(),
-                would_change: "its cell registers again, or the tenant is restored into another".to_owned(),
+                would_change: "its cell registers again, or the tenant is restored into another",
             });
         }
     }
@@ -174,10 +176,10 @@ impl Planning<'_> {
             Some((cell, _)) => (Rule::Room, format!("cell {cell} is the nearest to having room")),
             None => verdict(&cells),
         };
-        let would_change = rule.remedy().to_owned();
+        let would_change = rule.remedy();
         self.report.refusals.push(Refusal {
-            subject: format!("tenant {}", tenant.name),
-            wanted: "placed".to_owned(),
+            subject: format_compact!("tenant {}", tenant.name),
+            wanted: "placed".into(),
             rule,
             detail,
             binding: nearest.map(|(_, binding)| binding),

@@ -68,19 +68,12 @@ impl Sums {
         self.mean[r]
     }
 
-    /// Mean, deviation and variance of one dimension with a further tenant, in units.
-    pub fn moments_with(&self, r: Resource, further: Option<&Demand>) -> Moments {
-        let (mut mean, mut deviation, mut variance) = (self.mean[r], self.deviation[r], self.variance[r]);
-        if let Some(further) = further {
-            let added = u64::from(further.deviation[r]);
-            mean += u64::from(further.mean[r]);
-            deviation += added;
-            variance += u128::from(added * added);
-        }
+    /// Mean, deviation and variance of one dimension, in units.
+    pub fn moments(&self, r: Resource) -> Moments {
         Moments {
-            mean: to_real(mean) / MILLI,
-            deviation: to_real(deviation) / MILLI,
-            variance: wide_to_real(variance) / (MILLI * MILLI),
+            mean: to_real(self.mean[r]) / MILLI,
+            deviation: to_real(self.deviation[r]) / MILLI,
+            variance: wide_to_real(self.variance[r]) / (MILLI * MILLI),
         }
     }
 }
@@ -97,6 +90,16 @@ pub struct Moments {
 }
 
 impl Moments {
+    /// The moments of one tenant in one dimension, in units.
+    pub fn of(demand: &Demand, r: Resource) -> Self {
+        let deviation = f64::from(demand.deviation[r]) / MILLI;
+        Self {
+            mean: f64::from(demand.mean[r]) / MILLI,
+            deviation,
+            variance: deviation * deviation,
+        }
+    }
+
     /// The moments when each tenant takes only such a share.
     #[must_use]
     pub fn scaled(self, share: f64) -> Self {
@@ -178,11 +181,11 @@ mod tests {
             }
             for r in Resource::ALL {
                 let alone: f64 = demands.iter()
-                    .map(|demand| { let mut one = Sums::default(); one.add(demand); one.moments_with(r, None).load(&policy) })
+                    .map(|demand| { let mut one = Sums::default(); one.add(demand); one.moments(r).load(&policy) })
                     .sum();
-                let together = sums.moments_with(r, None).load(&policy);
+                let together = sums.moments(r).load(&policy);
                 prop_assert!(together <= alone * (1.0 + 1e-9));
-                prop_assert!(together >= sums.moments_with(r, None).mean);
+                prop_assert!(together >= sums.moments(r).mean);
             }
         }
     }

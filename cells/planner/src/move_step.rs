@@ -1,5 +1,7 @@
 //! The step of moves: tenants whose new class finds no room, cells that are emptied, cells that are too full.
 
+use compact_str::format_compact;
+
 use crate::decide::Planning;
 use crate::model::{Name, Phase, Place, Tenant};
 use crate::place::Refused;
@@ -53,8 +55,8 @@ fn stay(planning: &mut Planning<'_>, cell: &Name, count: usize) {
     let limit = planning.draft.state.policy.move_budget;
     let waiting = counted(u32::try_from(count).unwrap_or(u32::MAX), "tenant");
     planning.report.refusals.push(Refusal {
-        subject: format!("cell {cell}"),
-        wanted: "emptied faster".to_owned(),
+        subject: format_compact!("cell {cell}"),
+        wanted: "emptied faster".into(),
         rule: Rule::MoveBudget,
         detail: format!(
             "{waiting} wait: its pool has {} under way",
@@ -62,7 +64,7 @@ fn stay(planning: &mut Planning<'_>, cell: &Name, count: usize) {
         ),
         binding: None,
         cells: std::collections::BTreeMap::new(),
-        would_change: Rule::MoveBudget.remedy().to_owned(),
+        would_change: Rule::MoveBudget.remedy(),
     });
 }
 
@@ -190,13 +192,13 @@ fn refuse(
         .map(|refused| (refused.cells, refused.nearest))
         .unwrap_or_default();
     planning.report.refusals.push(Refusal {
-        subject: format!("tenant {}", tenant.name),
-        wanted: "moved".to_owned(),
+        subject: format_compact!("tenant {}", tenant.name),
+        wanted: "moved".into(),
         rule,
         detail,
         binding: nearest.map(|(_, binding)| binding),
         cells,
-        would_change: rule.remedy().to_owned(),
+        would_change: rule.remedy(),
     });
 }
 

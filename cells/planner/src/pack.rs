@@ -53,7 +53,7 @@ pub fn least(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]
         sums.add(&tenant.demand);
     }
     let cells = |r: Resource| {
-        let load = sums.moments_with(r, None).load(policy);
+        let load = sums.moments(r).load(policy);
         if load > 0.0 { (load / limit[r]).ceil() } else { 0.0 }
     };
     let most = Resource::ALL.into_iter().map(cells).fold(0.0, f64::max);

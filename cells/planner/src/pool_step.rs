@@ -1,5 +1,7 @@
 //! The step of pools: how many cells to build, by forecast over the lead time, and which cell to empty.
 
+use compact_str::format_compact;
+
 use crate::decide::Planning;
 use crate::forecast::growth;
 use crate::model::{Cell, Class, Name, Phase, Pool, Requirement, Tenant};
@@ -121,7 +123,7 @@ impl Balance {
             let mut sums = crate::demand::Sums::default();
             sums.add(&tenant.demand);
             for r in Resource::ALL {
-                balance.need[r] += sums.moments_with(r, None).mean;
+                balance.need[r] += sums.moments(r).mean;
             }
         }
         balance
@@ -243,13 +245,13 @@ fn order(
             ),
         };
         planning.report.refusals.push(Refusal {
-            subject: format!("pool {name}"),
-            wanted: format!("given {} more", counted(wanted - cells, "cell")),
+            subject: format_compact!("pool {name}"),
+            wanted: format_compact!("given {} more", counted(wanted - cells, "cell")),
             rule,
             detail,
             binding: None,
             cells: std::collections::BTreeMap::new(),
-            would_change: rule.remedy().to_owned(),
+            would_change: rule.remedy(),
         });
     }
     if cells == 0 {

@@ -190,9 +190,9 @@ pub struct Decision {
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
     /// What it is about.
-    pub subject: String,
+    pub subject: Name,
     /// What was wanted.
-    pub wanted: String,
+    pub wanted: Name,
     /// The rule that forbids it.
     pub rule: Rule,
     /// The particulars.
@@ -204,7 +204,7 @@ pub struct Refusal {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub cells: BTreeMap<Rule, u32>,
     /// What would change it.
-    pub would_change: String,
+    pub would_change: &'static str,
 }
 
 /// A pool's capacity and need, in the dimension that binds.

@@ -5,9 +5,11 @@
 //! `load + system + room for one large tenant ≤ κ·capacity`. With equal zones this is
 //! `Σ load ≤ capacity·(1 − 1/Z)·κ` over the cell.
 
+use std::cell::OnceCell;
+
 use serde::Serialize;
 
-use crate::demand::{Demand, Sums};
+use crate::demand::{Demand, Moments, Sums};
 use crate::model::{Availability, Cell, Class, Classes, Name};
 use crate::policy::Policy;
 use crate::resource::{DIMENSIONS, MILLI, Resource, Vector};
@@ -40,9 +42,12 @@ pub struct Fit {
 impl Fit {
     /// Whether there is room.
     pub fn is_room(&self) -> bool {
-        self.max <= 1.0
+        self.max <= 1.0 + ROUNDING
     }
 }
+
+/// What the order of a sum may make of a load: a tenant that was found room has it also once it is counted in.
+const ROUNDING: f64 = 1e-9;
 
 /// What a cell has and what is taken of it.
 #[derive(Debug, Clone)]
@@ -52,6 +57,19 @@ pub struct Room {
     redundant: Sums,
     /// The share of it that a zone takes when another is lost.
     share: f64,
+    /// What was read off the sums since they last changed.
+    reckoned: OnceCell<Box<Reckoned>>,
+}
+
+/// What is read off a room's sums.
+#[derive(Debug, Clone)]
+struct Reckoned {
+    /// Of zone-redundant tenants, over all zones.
+    redundant: Vector<Moments>,
+    /// Of each zone's own tenants; nothing where no zone has one.
+    single: Option<Vec<Vector<Moments>>>,
+    /// The load of all, over all zones.
+    load: Vector<f64>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,6 +102,7 @@ impl Room {
             zones: zones.collect(),
             redundant: Sums::default(),
             share,
+            reckoned: OnceCell::new(),
         }
     }
 
@@ -103,6 +122,7 @@ impl Room {
     }
 
     fn sums(&mut self, availability: Availability, zone: u8) -> &mut Sums {
+        self.reckoned.take();
         match availability {
             Availability::ZoneRedundant => &mut self.redundant,
             Availability::Single => match self.zones.get_mut(usize::from(zone)) {
@@ -169,9 +189,23 @@ impl Room {
 
     /// What its tenants take in each dimension, as a load, with one zone lost; in units.
     pub fn load(&self, policy: &Policy) -> Vector<f64> {
-        let mut all = self.redundant;
-        self.zones.iter().for_each(|zone| all.merge(&zone.single));
-        Vector::from_fn(|r| all.moments_with(r, None).load(policy))
+        self.reckoned(policy).load
+    }
+
+    fn reckoned(&self, policy: &Policy) -> &Reckoned {
+        self.reckoned.get_or_init(|| {
+            let moments = |sums: &Sums| Vector::from_fn(|r| sums.moments(r));
+            let has_single = self.zones.iter().any(|zone| zone.single != Sums::default());
+            let mut all = self.redundant;
+            for zone in &self.zones {
+                all.merge(&zone.single);
+            }
+            Box::new(Reckoned {
+                redundant: moments(&self.redundant),
+                single: has_single.then(|| self.zones.iter().map(|zone| moments(&zone.single)).collect()),
+                load: Vector::from_fn(|r| all.moments(r).load(policy)),
+            })
+        })
     }
 
     /// What its tenants may take in each dimension together, with one zone lost; in units, never below 0.
@@ -186,30 +220,50 @@ impl Room {
 
     /// How full it would be with a further tenant, which is in one zone where that is named.
     fn measure(&self, policy: &Policy, further: Option<&Demand>, at: Option<u8>) -> Fit {
-        let redundant = match at {
-            None => further,
-            Some(_) => None,
-        };
+        let is_redundant = further.is_some() && at.is_none();
+        if self.zones.iter().all(|zone| zone.is_lost) || (is_redundant && !self.is_redundant()) {
+            return NO_ROOM;
+        }
+        let reckoned = self.reckoned(policy);
         let mut worst = [0.0_f64; DIMENSIONS];
         let mut fit = Fit {
-            max: f64::NEG_INFINITY,
+            max: 0.0,
             zone: at.unwrap_or(0),
             ..NO_ROOM
         };
         for r in Resource::ALL {
-            let shared = self.redundant.moments_with(r, redundant).scaled(self.share);
+            let added = further.map_or(Moments::default(), |further| Moments::of(further, r));
+            let shared = match at {
+                None => reckoned.redundant[r].plus(added),
+                Some(_) => reckoned.redundant[r],
+            };
+            let is_unused = reckoned.single.is_none() && shared.plus(added) == Moments::default();
+            if is_unused {
+                continue;
+            }
+            let shared = shared.scaled(self.share);
+            // Where no tenant is in one zone alone, all zones carry the same.
+            let alike = (at.is_none() && reckoned.single.is_none()).then(|| shared.load(policy));
             for (position, zone) in (0_u8..).zip(&self.zones).filter(|(_, zone)| !zone.is_lost) {
-                let own = at.filter(|at| *at == position).and(further);
-                let moments = shared.plus(zone.single.moments_with(r, own));
-                let utilisation = utilisation(moments.load(policy), zone.usable[r]);
+                let load = alike.unwrap_or_else(|| {
+                    let own = reckoned
+                        .single
+                        .as_ref()
+                        .map(|single| single[usize::from(position)][r]);
+                    let own = own.unwrap_or_default();
+                    let own = if at == Some(position) {
+                        own.plus(added)
+                    } else {
+                        own
+                    };
+                    shared.plus(own).load(policy)
+                });
+                let utilisation = utilisation(load, zone.usable[r]);
                 worst[r as usize] = worst[r as usize].max(utilisation);
                 if utilisation > fit.max {
                     (fit.max, fit.at) = (utilisation, (r, position));
                 }
             }
-        }
-        if self.zones.iter().all(|zone| zone.is_lost) || (redundant.is_some() && !self.is_redundant()) {
-            return NO_ROOM;
         }
         fit.deviation = deviation(&worst);
         fit

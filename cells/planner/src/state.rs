@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 use hashbrown::hash_map::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use crate::class::is_restless;
+use crate::class::{Judgement, is_restless, judge};
 use crate::decide::{decide, explain};
 use crate::demand::Demand;
 use crate::model::{Availability, Cell, Claim, Class, Classes, Input, Name, Place, Pool, Seconds, Tenant};
@@ -72,6 +72,8 @@ pub struct State {
     pub(crate) pools: BTreeMap<Name, Pool>,
     slots: Vec<Option<Standing>>,
     names: BTreeMap<Name, u32>,
+    /// The same, to look up.
+    by_name: HashMap<Name, u32>,
     rows: Vec<Row>,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -106,6 +108,7 @@ impl State {
             pools,
             slots: Vec::with_capacity(cells.len()),
             names: BTreeMap::new(),
+            by_name: HashMap::new(),
             rows: Vec::with_capacity(tenants.len()),
             index: HashTable::with_capacity(tenants.len()),
             hasher: DefaultHashBuilder::default(),
@@ -253,7 +256,7 @@ impl State {
     }
 
     pub(crate) fn slot(&self, name: &str) -> Option<u32> {
-        self.names.get(name).copied()
+        self.by_name.get(name).copied()
     }
 
     pub(crate) fn standing(&self, slot: u32) -> &Standing {
@@ -287,9 +290,13 @@ impl State {
         self.kept.iter().map(|(_, name)| name)
     }
 
-    pub(crate) fn restless(&self) -> impl Iterator<Item = &Tenant> {
+    /// Tenants whose class may change now or by time alone, judged anew.
+    pub(crate) fn restless(&self) -> impl Iterator<Item = (&Tenant, Judgement)> {
         let tenants = self.restless.iter().filter_map(|name| self.tenant(name));
-        tenants.filter(|tenant| is_restless(tenant, &self.classes, &self.policy, self.now))
+        tenants.filter_map(|tenant| {
+            let judgement = judge(tenant, &self.classes, &self.policy, self.now);
+            is_restless(tenant, &judgement).then_some((tenant, judgement))
+        })
     }
 
     pub(crate) fn lost(&self) -> impl Iterator<Item = &Name> {
@@ -322,7 +329,8 @@ impl State {
         if let Some(until) = tenant.place.until() {
             self.kept.insert((until, tenant.name.clone()));
         }
-        if is_restless(&tenant, &self.classes, &self.policy, self.now) {
+        let judgement = judge(&tenant, &self.classes, &self.policy, self.now);
+        if is_restless(&tenant, &judgement) {
             self.restless.insert(tenant.name.clone());
         }
         if tenant.place.spots().any(|spot| self.slot(&spot.cell).is_none()) {
@@ -453,7 +461,9 @@ impl State {
             Some(free) => self.slots[free] = Some(standing),
             None => self.slots.push(Some(standing)),
         }
-        self.names.insert(name, u32::try_from(slot).unwrap_or(u32::MAX));
+        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+        self.by_name.insert(name.clone(), slot);
+        self.names.insert(name, slot);
         for tenant in there {
             self.put_tenant(tenant);
         }
@@ -482,6 +492,7 @@ impl State {
             .iter()
             .filter_map(|tenant| self.remove_tenant(tenant))
             .collect();
+        self.by_name.remove(name);
         if let Some(slot) = self.names.remove(name) {
             self.slots[slot as usize] = None;
         }
