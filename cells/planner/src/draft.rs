@@ -2,14 +2,14 @@
 
 use hashbrown::HashMap;
 
-use crate::model::{Claim, Name, Tenant};
+use crate::model::{Claim, Tenant};
 use crate::state::{Held, State};
 
 /// The state with decisions on top.
 pub(crate) struct Draft<'a> {
     pub state: &'a State,
     changed: Vec<Option<Box<Held>>>,
-    owned: HashMap<(Name, u32), u32>,
+    owned: HashMap<(u32, u32), u32>,
     /// How often each cell was changed, so that what was read off it is known to be old.
     versions: Vec<u32>,
 }
@@ -39,23 +39,26 @@ impl<'a> Draft<'a> {
     /// Takes room for a tenant.
     pub fn take(&mut self, slot: u32, tenant: &Tenant, claim: Claim<'_>) {
         self.change(slot).take(tenant.availability, claim);
-        *self.owned(tenant, slot) += 1;
+        if let Some(count) = self.count(tenant, slot) {
+            *count += 1;
+        }
     }
 
     /// Gives back a tenant's room.
     pub fn give(&mut self, slot: u32, tenant: &Tenant, claim: Claim<'_>) {
         self.change(slot).give(tenant.availability, claim);
-        *self.owned(tenant, slot) -= 1;
+        if let Some(count) = self.count(tenant, slot) {
+            *count -= 1;
+        }
     }
 
     /// How many tenants an account has in a cell.
-    pub fn account_in(&self, account: &Name, slot: u32) -> u32 {
-        if self.owned.is_empty() {
-            self.state.account_in(account, slot)
-        } else {
-            let changed = self.owned.get(&(account.clone(), slot)).copied();
-            changed.unwrap_or_else(|| self.state.account_in(account, slot))
-        }
+    pub fn owned(&self, account: Option<u32>, slot: u32) -> u32 {
+        let Some(account) = account else {
+            return 0;
+        };
+        let changed = self.owned.get(&(account, slot)).copied();
+        changed.unwrap_or_else(|| self.state.owned(account, slot))
     }
 
     fn change(&mut self, slot: u32) -> &mut Held {
@@ -64,11 +67,10 @@ impl<'a> Draft<'a> {
         self.changed[slot as usize].get_or_insert_with(|| Box::new(state.standing(slot).held.clone()))
     }
 
-    fn owned(&mut self, tenant: &Tenant, slot: u32) -> &mut u32 {
+    fn count(&mut self, tenant: &Tenant, slot: u32) -> Option<&mut u32> {
         let state = self.state;
-        let key = (tenant.account.clone(), slot);
-        self.owned
-            .entry(key)
-            .or_insert_with(|| state.account_in(&tenant.account, slot))
+        let account = state.account(&tenant.account)?;
+        let entry = self.owned.entry((account, slot));
+        Some(entry.or_insert_with(|| state.owned(account, slot)))
     }
 }

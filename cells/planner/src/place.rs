@@ -97,11 +97,13 @@ impl Search {
             .fits
             .entry(key)
             .or_insert_with(|| vec![(u32::MAX, UNKNOWN); draft.state.slot_count()]);
+        let account = draft.state.account(&tenant.account);
         let mut cells = suitable.excluded.clone();
         let mut best: [Option<(f64, u32, Fit)>; 2] = [None; 2];
         let mut nearest: Option<(u32, Fit)> = None;
         for slot in suitable.slots.iter().copied().filter(|slot| Some(*slot) != but) {
             let held = draft.held(slot);
+            let owned = draft.owned(account, slot);
             let (version, fit) = &mut fits[slot as usize];
             if *version != draft.version(slot) {
                 *fit = held
@@ -109,14 +111,14 @@ impl Search {
                     .fit(&draft.state.policy, &tenant.demand, tenant.availability);
                 *version = draft.version(slot);
             }
-            if let Some(rule) = exclusion(draft, slot, tenant, fit) {
+            if let Some(rule) = exclusion(draft, slot, tenant, fit, owned) {
                 *cells.entry(rule).or_insert(0) += 1;
                 if rule == Rule::Room && nearest.is_none_or(|(_, least)| fit.max < least.max) {
                     nearest = Some((slot, *fit));
                 }
                 continue;
             }
-            let score = self.scale.score(draft, slot, tenant, fit);
+            let score = self.scale.score(draft, slot, tenant, fit, owned);
             let is_better = |than: &Option<(f64, u32, Fit)>| than.is_none_or(|(best, ..)| score > best);
             if is_better(&best[0]) {
                 best = [Some((score, slot, *fit)), best[0]];
@@ -149,11 +151,12 @@ impl Search {
     /// What each cell answers, by name.
     pub fn explain(&self, draft: &Draft<'_>, tenant: &Tenant) -> Vec<Answer> {
         let answer = |(slot, standing): (u32, &Standing)| {
+            let owned = draft.owned(draft.state.account(&tenant.account), slot);
             let room = &draft.held(slot).room;
             let fit = room.fit(&draft.state.policy, &tenant.demand, tenant.availability);
             let rule = unsuitable(draft.state, standing, &tenant.requirement)
-                .or_else(|| exclusion(draft, slot, tenant, &fit));
-            let score = || self.scale.score(draft, slot, tenant, &fit);
+                .or_else(|| exclusion(draft, slot, tenant, &fit, owned));
+            let score = || self.scale.score(draft, slot, tenant, &fit, owned);
             Answer {
                 cell: standing.name.clone(),
                 rule,
@@ -250,9 +253,8 @@ pub(crate) fn unusable(state: &State, standing: &Standing) -> Option<Rule> {
     }
 }
 
-fn exclusion(draft: &Draft<'_>, slot: u32, tenant: &Tenant, fit: &Fit) -> Option<Rule> {
+fn exclusion(draft: &Draft<'_>, slot: u32, tenant: &Tenant, fit: &Fit, owned: u32) -> Option<Rule> {
     let room = &draft.held(slot).room;
-    let owned = draft.account_in(&tenant.account, slot);
     if tenant.availability == Availability::ZoneRedundant && !room.is_redundant() {
         Some(Rule::ZoneRedundancy)
     } else if owned >= draft.state.policy.account_limit {
@@ -289,7 +291,7 @@ impl Scale {
         }
     }
 
-    fn score(&self, draft: &Draft<'_>, slot: u32, tenant: &Tenant, fit: &Fit) -> f64 {
+    fn score(&self, draft: &Draft<'_>, slot: u32, tenant: &Tenant, fit: &Fit, owned: u32) -> f64 {
         let standing = draft.state.standing(slot);
         let price = draft
             .state
@@ -301,8 +303,7 @@ impl Scale {
         } else {
             0.0
         };
-        let owned = f64::from(draft.account_in(&tenant.account, slot));
-        let account = owned / f64::from(draft.state.policy.account_limit.max(1));
+        let account = f64::from(owned) / f64::from(draft.state.policy.account_limit.max(1));
         let class = tenant.class as usize;
         let mut classes = draft.held(slot).classes;
         classes[class] += 1;

@@ -113,7 +113,7 @@ impl State {
             index: HashTable::with_capacity(tenants.len()),
             hasher: DefaultHashBuilder::default(),
             accounts: HashMap::new(),
-            owned: HashMap::new(),
+            owned: HashMap::with_capacity(tenants.len()),
             lost: BTreeSet::new(),
             waiting: BTreeSet::new(),
             kept: BTreeSet::new(),
@@ -123,7 +123,7 @@ impl State {
             state.put_cell(name, cell);
         }
         for tenant in tenants {
-            state.put_tenant(tenant);
+            state.insert_tenant(tenant);
         }
         state
     }
@@ -271,10 +271,14 @@ impl State {
             .map(|row| &self.rows[*row as usize].tenant)
     }
 
-    pub(crate) fn account_in(&self, account: &Name, slot: u32) -> u32 {
-        let account = self.accounts.get(account);
-        let owned = account.and_then(|account| self.owned.get(&(*account, slot)));
-        owned.copied().unwrap_or(0)
+    /// The number of an account that has or had a tenant.
+    pub(crate) fn account(&self, name: &Name) -> Option<u32> {
+        self.accounts.get(name).copied()
+    }
+
+    /// How many tenants an account has in a cell.
+    pub(crate) fn owned(&self, account: u32, slot: u32) -> u32 {
+        self.owned.get(&(account, slot)).copied().unwrap_or(0)
     }
 
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &Name> {
@@ -314,15 +318,27 @@ impl State {
 
     fn put_tenant(&mut self, tenant: Tenant) {
         self.remove_tenant(&tenant.name);
+        self.insert_tenant(tenant);
+    }
+
+    /// Takes in a tenant whose name is not there.
+    fn insert_tenant(&mut self, tenant: Tenant) {
         #[expect(clippy::expect_used, reason = "so many tenants need a terabyte")]
         let row = u32::try_from(self.rows.len()).expect("fewer than 2^32 tenants");
         let next = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
         let account = *self.accounts.entry_ref(&tenant.account).or_insert(next);
-        for claim in tenant.claims() {
-            self.count_in(&tenant, account, claim);
+        let mut member = u32::MAX;
+        for (position, claim) in tenant.claims().enumerate() {
+            let Some(slot) = self.slot(&claim.spot.cell) else {
+                self.lost.insert(tenant.name.clone());
+                continue;
+            };
+            self.count_in(&tenant, account, claim, slot);
+            // The first claim is where it is at home.
+            if position == 0 {
+                member = self.join(slot, row);
+            }
         }
-        let home = tenant.place.home().and_then(|spot| self.slot(&spot.cell));
-        let member = home.map_or(u32::MAX, |slot| self.join(slot, row));
         if tenant.place == Place::Waiting {
             self.waiting.insert((tenant.asked, tenant.name.clone()));
         }
@@ -332,9 +348,6 @@ impl State {
         let judgement = judge(&tenant, &self.classes, &self.policy, self.now);
         if is_restless(&tenant, &judgement) {
             self.restless.insert(tenant.name.clone());
-        }
-        if tenant.place.spots().any(|spot| self.slot(&spot.cell).is_none()) {
-            self.lost.insert(tenant.name.clone());
         }
         let (rows, hasher) = (&self.rows, &self.hasher);
         let rehash = |row: &u32| hasher.hash_one(rows[*row as usize].tenant.name.as_str());
@@ -406,10 +419,7 @@ impl State {
         }
     }
 
-    fn count_in(&mut self, tenant: &Tenant, account: u32, claim: Claim<'_>) {
-        let Some(slot) = self.slot(&claim.spot.cell) else {
-            return;
-        };
+    fn count_in(&mut self, tenant: &Tenant, account: u32, claim: Claim<'_>, slot: u32) {
         if let Some(standing) = self.slots[slot as usize].as_mut() {
             standing.held.take(tenant.availability, claim);
         }

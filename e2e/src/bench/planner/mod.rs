@@ -45,7 +45,7 @@ const NOW: Seconds = 1_000_000;
 /// Runs it and says whether its gates hold.
 pub async fn run() -> Result<bool> {
     let rounds = setting("PLANNER_ROUNDS", 5_usize)?;
-    let changes = setting("PLANNER_CHANGES", 20_000_u32)?;
+    let changes = setting("PLANNER_CHANGES", 4_000_u32)?;
     let mut report = Report::new("planner");
     load::Quiet::from_environment()?.begin().await?;
     let mut quiet = load::Quiet::from_environment()?;
