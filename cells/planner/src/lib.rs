@@ -11,6 +11,7 @@ pub mod document;
 mod draft;
 pub mod forecast;
 pub mod histogram;
+pub mod instance;
 pub mod model;
 mod move_step;
 pub mod pack;
