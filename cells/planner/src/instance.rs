@@ -105,7 +105,7 @@ impl InstanceType {
 
 /// Addresses of a subnet that can be given out; 0 for a length that no subnet has.
 pub fn subnet_addresses(prefix_length: u32) -> u64 {
-    let bits = 32_u32.checked_sub(prefix_length).unwrap_or(0);
+    let bits = 32_u32.saturating_sub(prefix_length);
     (1_u64 << bits).saturating_sub(KEPT_BY_SUBNET)
 }
 
