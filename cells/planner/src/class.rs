@@ -99,9 +99,9 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
         let due = match is_emergency {
             true => now,
             false if tenant.went_down => {
-                (watch.since + policy.up_seconds).max(tenant.changed + policy.cooldown_seconds)
+                after(watch.since, policy.up_seconds).max(after(tenant.changed, policy.cooldown_seconds))
             }
-            false => watch.since + policy.up_seconds,
+            false => after(watch.since, policy.up_seconds),
         };
         return Judgement {
             verdict: step(up, signal, due, is_emergency, now),
@@ -118,7 +118,7 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
     let (down, down_signal) = wanted(&readings, classes, policy.down_share);
     if down < tenant.class {
         let watch = watch(tenant.watch, Band::Below, now);
-        let due = (watch.since + policy.down_seconds).max(tenant.changed + policy.cooldown_seconds);
+        let due = after(watch.since, policy.down_seconds).max(after(tenant.changed, policy.cooldown_seconds));
         // One class at a time: what a greater class hid shows first.
         let to = tenant.class.below().unwrap_or(down).max(down);
         return Judgement {
@@ -153,11 +153,16 @@ fn step(to: Class, signal: Option<Signal>, due: Seconds, is_emergency: bool, now
     }
 }
 
+/// A time so much later, or the end of time.
+fn after(time: Seconds, seconds: Seconds) -> Seconds {
+    time.saturating_add(seconds)
+}
+
 fn usable(readings: Option<Readings>, policy: &Policy, now: Seconds) -> Result<Readings, Frozen> {
     let readings = readings.ok_or(Frozen::NoSignals)?;
-    if readings.at > now + policy.signal_seconds {
+    if readings.at > after(now, policy.signal_seconds) {
         Err(Frozen::FutureSignals)
-    } else if now - readings.at > policy.signal_seconds {
+    } else if now > after(readings.at, policy.signal_seconds) {
         Err(Frozen::StaleSignals)
     } else if !readings.is_up {
         Err(Frozen::Down)

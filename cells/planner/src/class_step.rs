@@ -45,7 +45,7 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
                 refuse(planning, tenant, "another class", Rule::Frozen, detail);
             }
             Verdict::Later { to, signal, due } => {
-                let wait = due - state.now;
+                let wait = due.saturating_sub(state.now);
                 let is_cooling = due == tenant.changed.saturating_add(state.policy.cooldown_seconds);
                 let rule = if is_cooling { Rule::Cooldown } else { Rule::Delay };
                 let detail = format!("{} asks for it; due in {wait} s", asker(signal));
@@ -162,13 +162,6 @@ fn asker(signal: Option<Signal>) -> String {
 }
 
 fn refuse(planning: &mut Planning<'_>, tenant: &Tenant, wanted: &str, rule: Rule, detail: String) {
-    planning.report.refusals.push(Refusal {
-        subject: format_compact!("tenant {}", tenant.name),
-        wanted: wanted.into(),
-        rule,
-        detail,
-        binding: None,
-        cells: std::collections::BTreeMap::new(),
-        would_change: rule.remedy(),
-    });
+    let subject = format_compact!("tenant {}", tenant.name);
+    planning.refused(Refusal::new(subject, wanted, rule, detail));
 }

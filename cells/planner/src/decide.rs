@@ -69,15 +69,9 @@ impl Planning<'_> {
             }
         }
         for name in state.lost() {
-            self.report.refusals.push(Refusal {
-                subject: format_compact!("tenant {name}"),
-                wanted: "planned".into(),
-                rule: Rule::NoCell,
-                detail: "its cell is not registered; it stays what it is".to_owned(),
-                binding: None,
-                cells: std::collections::BTreeMap::new(),
-                would_change: "its cell registers again, or the tenant is restored into another",
-            });
+            let subject = format_compact!("tenant {name}");
+            let detail = "its cell is not registered; it stays what it is";
+            self.refused(Refusal::new(subject, "planned", Rule::LostCell, detail));
         }
     }
 
@@ -176,15 +170,11 @@ impl Planning<'_> {
             Some((cell, _)) => (Rule::Room, format!("cell {cell} is the nearest to having room")),
             None => verdict(&cells),
         };
-        let would_change = rule.remedy();
-        self.report.refusals.push(Refusal {
-            subject: format_compact!("tenant {}", tenant.name),
-            wanted: "placed".into(),
-            rule,
-            detail,
+        let subject = format_compact!("tenant {}", tenant.name);
+        self.refused(Refusal {
             binding: nearest.map(|(_, binding)| binding),
             cells,
-            would_change,
+            ..Refusal::new(subject, "placed", rule, detail)
         });
         rule
     }
@@ -210,6 +200,10 @@ impl Planning<'_> {
             class: tenant.class,
         };
         self.draft.take(chosen.slot, tenant, claim);
+    }
+
+    pub fn refused(&mut self, refusal: Refusal) {
+        self.report.refusals.push(refusal);
     }
 
     pub fn decided(&mut self, decision: Decision) {

@@ -54,18 +54,12 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
 fn stay(planning: &mut Planning<'_>, cell: &Name, count: usize) {
     let limit = planning.draft.state.policy.move_budget;
     let waiting = counted(u32::try_from(count).unwrap_or(u32::MAX), "tenant");
-    planning.report.refusals.push(Refusal {
-        subject: format_compact!("cell {cell}"),
-        wanted: "emptied faster".into(),
-        rule: Rule::MoveBudget,
-        detail: format!(
-            "{waiting} wait: its pool has {} under way",
-            counted(limit, "move")
-        ),
-        binding: None,
-        cells: std::collections::BTreeMap::new(),
-        would_change: Rule::MoveBudget.remedy(),
-    });
+    let detail = format!(
+        "{waiting} wait: its pool has {} under way",
+        counted(limit, "move")
+    );
+    let subject = format_compact!("cell {cell}");
+    planning.refused(Refusal::new(subject, "emptied faster", Rule::MoveBudget, detail));
 }
 
 /// Moves tenants out of a cell that is too full, until it would no longer be.
@@ -191,14 +185,11 @@ fn refuse(
     let (cells, nearest) = refused
         .map(|refused| (refused.cells, refused.nearest))
         .unwrap_or_default();
-    planning.report.refusals.push(Refusal {
-        subject: format_compact!("tenant {}", tenant.name),
-        wanted: "moved".into(),
-        rule,
-        detail,
+    let subject = format_compact!("tenant {}", tenant.name);
+    planning.refused(Refusal {
         binding: nearest.map(|(_, binding)| binding),
         cells,
-        would_change: rule.remedy(),
+        ..Refusal::new(subject, "moved", rule, detail)
     });
 }
 

@@ -244,15 +244,8 @@ fn order(
                 pool.budget.unwrap_or(0.0)
             ),
         };
-        planning.report.refusals.push(Refusal {
-            subject: format_compact!("pool {name}"),
-            wanted: format_compact!("given {} more", counted(wanted - cells, "cell")),
-            rule,
-            detail,
-            binding: None,
-            cells: std::collections::BTreeMap::new(),
-            would_change: rule.remedy(),
-        });
+        let wanted = format_compact!("given {} more", counted(wanted - cells, "cell"));
+        planning.refused(Refusal::new(format_compact!("pool {name}"), wanted, rule, detail));
     }
     if cells == 0 {
         return;

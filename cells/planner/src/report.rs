@@ -48,6 +48,8 @@ pub enum Rule {
     TooLarge,
     /// The region has no cell.
     NoCell,
+    /// The cell that it runs in is not registered.
+    LostCell,
     /// Too many switches in the cell's window.
     SwitchTokens,
     /// Too soon after the last change.
@@ -72,7 +74,7 @@ pub enum Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Region,
         Self::Residency,
         Self::Compliance,
@@ -91,6 +93,7 @@ impl Rule {
         Self::Room,
         Self::TooLarge,
         Self::NoCell,
+        Self::LostCell,
         Self::SwitchTokens,
         Self::Cooldown,
         Self::Delay,
@@ -124,6 +127,7 @@ impl Rule {
             Self::AccountSpread => "a further cell, or a greater accountLimit",
             Self::Room => "a new cell, or room in one",
             Self::TooLarge => "a pool with larger cells",
+            Self::LostCell => "its cell registers again, or it is restored into another",
             Self::SwitchTokens => "the window moves on",
             Self::Cooldown | Self::Delay => "it lasts until then",
             Self::Frozen => "fresh signals of an apiserver that answers",
@@ -205,6 +209,21 @@ pub struct Refusal {
     pub cells: BTreeMap<Rule, u32>,
     /// What would change it.
     pub would_change: &'static str,
+}
+
+impl Refusal {
+    /// A refusal by a rule, without a binding dimension and without counts.
+    pub(crate) fn new(subject: Name, wanted: impl Into<Name>, rule: Rule, detail: impl Into<String>) -> Self {
+        Self {
+            subject,
+            wanted: wanted.into(),
+            rule,
+            detail: detail.into(),
+            binding: None,
+            cells: BTreeMap::new(),
+            would_change: rule.remedy(),
+        }
+    }
 }
 
 /// A pool's capacity and need, in the dimension that binds.

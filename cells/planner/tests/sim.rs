@@ -94,6 +94,12 @@ fn an_unknown_key_is_refused_with_its_line_and_a_wrong_number_by_its_field() {
         ("days: 365", "days: 0", "days"),
         ("weekend: 0.8", "weekend: -1", "tenants.weekend"),
         ("lifetimeDays: 300", "lifetimeDays: .nan", "tenants.lifetimeDays"),
+        ("arrivalsADay: 12", "arrivalsADay: 90000", "tenants"),
+        (
+            "days: 365",
+            "bursts: [{day: 1, tenants: 4000000000}]\ndays: 365",
+            "bursts[0].tenants",
+        ),
         ("seeds: [1, 2, 3]", "seeds: []", "seeds"),
         ("price: 9.216", "price: .inf", "pools.pool.price"),
     ] {

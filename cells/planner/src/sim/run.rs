@@ -149,11 +149,11 @@ impl<'a> World<'a> {
             .scenario
             .zone_losses
             .iter()
-            .filter(|loss| (loss.day..loss.day + loss.days).contains(&day))
+            .filter(|loss| (loss.day..loss.day.saturating_add(loss.days)).contains(&day))
             .map(|loss| &loss.zone)
             .collect();
         let stale = self.scenario.stale_reports.iter();
-        let stale = stale.filter(|times| (times.day..times.day + times.days).contains(&day));
+        let stale = stale.filter(|times| (times.day..times.day.saturating_add(times.days)).contains(&day));
         let stale = stale.map(|times| times.share).fold(0.0, f64::max);
         let cells: Vec<(Name, Cell)> = self
             .state

@@ -130,6 +130,8 @@ pub struct StaleReports {
 /// What is wrong with a scenario file.
 pub type ScenarioError = DocumentError;
 
+/// The most tenants that may ever come: more would not fit into memory.
+const MOST_TENANTS: f64 = 1e7;
 /// The name of the pool.
 pub(super) const POOL: &str = "pool";
 
@@ -219,6 +221,17 @@ impl Scenario {
         for (position, times) in self.stale_reports.iter().enumerate() {
             within(&format!("staleReports[{position}].share"), times.share, 0.0, 1.0);
         }
+        for (position, burst) in self.bursts.iter().enumerate() {
+            within(
+                &format!("bursts[{position}].tenants"),
+                f64::from(burst.tenants),
+                0.0,
+                1e6,
+            );
+        }
+        let come =
+            f64::from(*initial) + arrivals_a_day * f64::from(self.days) * (1.0 + arrivals_growth.max(0.0));
+        within("tenants", come, 0.0, MOST_TENANTS);
         if self.seeds.is_empty() {
             faults.push(Fault::new("seeds", "there is none"));
         }

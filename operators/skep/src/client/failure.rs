@@ -13,6 +13,9 @@ pub enum Failure {
     /// Something that was named does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// What was given is wrong.
+    #[error("{0}")]
+    Invalid(String),
     /// Something did not happen in time.
     #[error("{0}")]
     TimedOut(String),
@@ -49,6 +52,7 @@ impl Failure {
                 409 => 5,
                 _ => 1,
             },
+            Self::Invalid(_) => 2,
             Self::NotFound(_) => 3,
             Self::TimedOut(_) => 4,
             Self::Refused(_) => 5,

@@ -55,7 +55,7 @@ fn cells(args: &CellsArgs, context: &Context) -> Result<(), Failure> {
         Err(error) => return Err(Failure::Other(format!("cannot read {file}: {error}"))),
     };
     let mut scenario =
-        Scenario::parse(&text).map_err(|error| Failure::Other(format!("scenario {file}: {error}")))?;
+        Scenario::parse(&text).map_err(|error| Failure::Invalid(format!("scenario {file}: {error}")))?;
     if !args.seed.is_empty() {
         scenario.seeds.clone_from(&args.seed);
     }

@@ -3,16 +3,17 @@
 //! `State::new` reads everything once; `apply` touches only what a change touches. All sums are whole numbers, so that
 //! both ways lead to the same state to the last bit.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher;
+mod cells;
+mod tenants;
 
-use hashbrown::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use crate::class::{Judgement, is_restless, judge};
 use crate::decide::{decide, explain};
 use crate::demand::Demand;
-use crate::model::{Availability, Cell, Claim, Class, Classes, Input, Name, Place, Pool, Seconds, Tenant};
+use crate::model::{Availability, Cell, Claim, Class, Classes, Input, Name, Pool, Seconds, Tenant};
 use crate::place::Answer;
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -305,208 +306,6 @@ impl State {
 
     pub(crate) fn lost(&self) -> impl Iterator<Item = &Name> {
         self.lost.iter()
-    }
-
-    fn hash(&self, name: &str) -> u64 {
-        self.hasher.hash_one(name)
-    }
-
-    fn row(&self, name: &str) -> Option<u32> {
-        let is_it = |row: &u32| self.rows[*row as usize].tenant.name == name;
-        self.index.find(self.hash(name), is_it).copied()
-    }
-
-    fn put_tenant(&mut self, tenant: Tenant) {
-        self.remove_tenant(&tenant.name);
-        self.insert_tenant(tenant);
-    }
-
-    /// Takes in a tenant whose name is not there.
-    fn insert_tenant(&mut self, tenant: Tenant) {
-        #[expect(clippy::expect_used, reason = "so many tenants need a terabyte")]
-        let row = u32::try_from(self.rows.len()).expect("fewer than 2^32 tenants");
-        let next = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
-        let account = *self.accounts.entry_ref(&tenant.account).or_insert(next);
-        let mut member = u32::MAX;
-        for (position, claim) in tenant.claims().enumerate() {
-            let Some(slot) = self.slot(&claim.spot.cell) else {
-                self.lost.insert(tenant.name.clone());
-                continue;
-            };
-            self.count_in(&tenant, account, claim, slot);
-            // The first claim is where it is at home.
-            if position == 0 {
-                member = self.join(slot, row);
-            }
-        }
-        if tenant.place == Place::Waiting {
-            self.waiting.insert((tenant.asked, tenant.name.clone()));
-        }
-        if let Some(until) = tenant.place.until() {
-            self.kept.insert((until, tenant.name.clone()));
-        }
-        let judgement = judge(&tenant, &self.classes, &self.policy, self.now);
-        if is_restless(&tenant, &judgement) {
-            self.restless.insert(tenant.name.clone());
-        }
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        let rehash = |row: &u32| hasher.hash_one(rows[*row as usize].tenant.name.as_str());
-        let hash = hasher.hash_one(tenant.name.as_str());
-        self.index.insert_unique(hash, row, rehash);
-        self.rows.push(Row {
-            tenant,
-            member,
-            account,
-        });
-    }
-
-    fn remove_tenant(&mut self, name: &str) -> Option<Tenant> {
-        let row = self.row(name)?;
-        let Row { tenant, member, .. } = &self.rows[row as usize];
-        let (home, member) = (tenant.place.home().cloned(), *member);
-        if let Some(slot) = home.and_then(|spot| self.slot(&spot.cell)) {
-            self.leave(slot, member);
-        }
-        if let Ok(entry) = self.index.find_entry(self.hash(name), |at| *at == row) {
-            entry.remove();
-        }
-        let Row { tenant, account, .. } = self.rows.swap_remove(row as usize);
-        self.follow(row);
-        for claim in tenant.claims() {
-            self.count_out(&tenant, account, claim);
-        }
-        self.waiting.remove(&(tenant.asked, tenant.name.clone()));
-        if let Some(until) = tenant.place.until() {
-            self.kept.remove(&(until, tenant.name.clone()));
-        }
-        self.restless.remove(&tenant.name);
-        self.lost.remove(&tenant.name);
-        Some(tenant)
-    }
-
-    /// Tells index and members that the last row is now this one, where there is one.
-    fn follow(&mut self, row: u32) {
-        let Some(moved) = self.rows.get(row as usize) else {
-            return;
-        };
-        let last = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        let hash = self.hash(&moved.tenant.name);
-        let home = moved.tenant.place.home().and_then(|spot| self.slot(&spot.cell));
-        let member = moved.member as usize;
-        if let Some(entry) = self.index.find_mut(hash, |at| *at == last) {
-            *entry = row;
-        }
-        if let Some(standing) = home.and_then(|slot| self.slots[slot as usize].as_mut()) {
-            standing.members[member] = row;
-        }
-    }
-
-    fn join(&mut self, slot: u32, row: u32) -> u32 {
-        let Some(standing) = self.slots[slot as usize].as_mut() else {
-            return u32::MAX;
-        };
-        standing.members.push(row);
-        u32::try_from(standing.members.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn leave(&mut self, slot: u32, member: u32) {
-        let Some(standing) = self.slots[slot as usize].as_mut() else {
-            return;
-        };
-        standing.members.swap_remove(member as usize);
-        if let Some(row) = standing.members.get(member as usize) {
-            self.rows[*row as usize].member = member;
-        }
-    }
-
-    fn count_in(&mut self, tenant: &Tenant, account: u32, claim: Claim<'_>, slot: u32) {
-        if let Some(standing) = self.slots[slot as usize].as_mut() {
-            standing.held.take(tenant.availability, claim);
-        }
-        *self.owned.entry((account, slot)).or_insert(0) += 1;
-    }
-
-    fn count_out(&mut self, tenant: &Tenant, account: u32, claim: Claim<'_>) {
-        let Some(slot) = self.slot(&claim.spot.cell) else {
-            return;
-        };
-        if let Some(standing) = self.slots[slot as usize].as_mut() {
-            standing.held.give(tenant.availability, claim);
-        }
-        if let Entry::Occupied(mut entry) = self.owned.entry((account, slot)) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
-
-    fn put_cell(&mut self, name: Name, cell: Cell) {
-        if let Some(slot) = self.slot(&name) {
-            let standing = self.slots[slot as usize].as_mut();
-            if let Some(standing) = standing.filter(|standing| standing.cell.has_zones_of(&cell)) {
-                standing
-                    .held
-                    .room
-                    .resize(Room::new(&cell, &self.classes, &self.policy));
-                standing.cell = cell;
-                return;
-            }
-        }
-        // Its tenants are counted anew: zones are other ones, or the cell was not there.
-        let there = self.take_out(&name);
-        let free = self.slots.iter().position(Option::is_none);
-        let slot = free.unwrap_or(self.slots.len());
-        let room = Room::new(&cell, &self.classes, &self.policy);
-        let standing = Standing {
-            name: name.clone(),
-            cell,
-            held: Held {
-                room,
-                classes: [0; 3],
-            },
-            members: Vec::new(),
-        };
-        match free {
-            Some(free) => self.slots[free] = Some(standing),
-            None => self.slots.push(Some(standing)),
-        }
-        let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-        self.by_name.insert(name.clone(), slot);
-        self.names.insert(name, slot);
-        for tenant in there {
-            self.put_tenant(tenant);
-        }
-    }
-
-    /// Forgets a cell; its tenants stay and are lost.
-    fn remove_cell(&mut self, name: &Name) {
-        let there = self.take_out(name);
-        for tenant in there {
-            self.put_tenant(tenant);
-        }
-    }
-
-    /// Forgets a cell and all tenants that name it, and returns these.
-    fn take_out(&mut self, name: &Name) -> Vec<Tenant> {
-        let members = self.slot(name).into_iter().flat_map(|slot| self.members_of(slot));
-        let others = self.kept.iter().map(|(_, tenant)| tenant).chain(&self.lost);
-        let others = others.filter_map(|tenant| self.tenant(tenant));
-        let is_there = |tenant: &&Tenant| tenant.place.spots().any(|spot| spot.cell == *name);
-        let names: BTreeSet<Name> = members
-            .chain(others)
-            .filter(is_there)
-            .map(|tenant| tenant.name.clone())
-            .collect();
-        let there: Vec<Tenant> = names
-            .iter()
-            .filter_map(|tenant| self.remove_tenant(tenant))
-            .collect();
-        self.by_name.remove(name);
-        if let Some(slot) = self.names.remove(name) {
-            self.slots[slot as usize] = None;
-        }
-        there
     }
 }
 
