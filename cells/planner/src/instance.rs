@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::document::DocumentError;
+use crate::document::{DocumentError, read};
 
 /// The table that is shipped, with the dates of its prices and limits.
 const TABLE: &str = include_str!("../instances.yaml");
@@ -71,7 +71,7 @@ impl InstanceTypes {
     /// # Errors
     /// Never for the shipped one, which a test reads.
     pub fn shipped() -> Result<Self, DocumentError> {
-        serde_saphyr::from_str(TABLE).map_err(|error| DocumentError::Form(error.to_string()))
+        read(TABLE)
     }
 }
 

@@ -87,13 +87,22 @@ fn list(faults: &[Fault]) -> String {
     faults.join("; ")
 }
 
+/// Reads YAML; an error is its first line, which says line, column and key.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        DocumentError::Form(first.trim_start_matches("error: ").to_owned())
+    })
+}
+
 impl Document {
     /// Reads YAML, of which JSON is a part.
     ///
     /// # Errors
     /// When it is none, or a key is unknown or missing; with the line.
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
-        serde_saphyr::from_str(text).map_err(|error| DocumentError::Form(error.to_string()))
+        read(text)
     }
 
     /// Checks it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::document::{CellDocument, ClassDocument, Document, DocumentError, Fault, PoolDocument};
+use crate::document::{CellDocument, ClassDocument, Document, DocumentError, Fault, PoolDocument, read};
 use crate::model::{Class, Input, Name};
 use crate::policy::Policy;
 
@@ -141,8 +141,7 @@ impl Scenario {
     /// # Errors
     /// An unknown or missing key with its line, or every field that is wrong.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self =
-            serde_saphyr::from_str(text).map_err(|error| DocumentError::Form(error.to_string()))?;
+        let scenario: Self = read(text)?;
         let faults = scenario.faults();
         if !faults.is_empty() {
             return Err(DocumentError::Fields(faults));
