@@ -53,21 +53,41 @@ pub enum Verdict {
     },
 }
 
-/// A verdict and the band to remember.
+/// A verdict, the band to remember, and how long both stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement {
     /// What should become of the class.
     pub verdict: Verdict,
     /// The band that the tenant is in now and since when.
     pub watch: Watch,
+    /// From when on time alone may make another of it.
+    pub until: Seconds,
 }
 
 /// Judges one tenant.
 pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) -> Judgement {
-    let steady = |verdict| Judgement {
-        verdict,
-        watch: watch(tenant.watch, Band::Within, now),
+    let (verdict, watch) = weigh(tenant, classes, policy, now);
+    let measured = tenant.readings.map_or(Seconds::MAX, |readings| readings.at);
+    let stale = after(after(measured, policy.signal_seconds), 1);
+    let is_pinned = matches!(tenant.choice, Choice::Pinned(_));
+    let until = match verdict {
+        // Its first moment is the one that is remembered.
+        _ if watch != tenant.watch => after(now, 1),
+        Verdict::Frozen(Frozen::FutureSignals) => after(measured, -policy.signal_seconds),
+        Verdict::Frozen(Frozen::NoSignals | Frozen::StaleSignals) => Seconds::MAX,
+        _ if is_pinned => Seconds::MAX,
+        Verdict::Later { due, .. } => due.min(stale),
+        Verdict::Keep | Verdict::Now { .. } | Verdict::Frozen(Frozen::Down) => stale,
     };
+    Judgement {
+        verdict,
+        watch,
+        until,
+    }
+}
+
+fn weigh(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) -> (Verdict, Watch) {
+    let steady = |verdict| (verdict, watch(tenant.watch, Band::Within, now));
     if let Choice::Pinned(pin) = tenant.choice {
         let verdict = if pin == tenant.class {
             Verdict::Keep
@@ -83,12 +103,7 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
     let readings = match usable(tenant.readings, policy, now) {
         Ok(readings) => readings,
         // What was seen before is kept: the delay goes on when data comes back in the same band.
-        Err(frozen) => {
-            return Judgement {
-                verdict: Verdict::Frozen(frozen),
-                watch: tenant.watch,
-            };
-        }
+        Err(frozen) => return (Verdict::Frozen(frozen), tenant.watch),
     };
     // An emergency from before the last change is what that change answered.
     let is_emergency = readings.is_emergency && readings.at > tenant.changed;
@@ -103,17 +118,11 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
             }
             false => after(watch.since, policy.up_seconds),
         };
-        return Judgement {
-            verdict: step(up, signal, due, is_emergency, now),
-            watch,
-        };
+        return (step(up, signal, due, is_emergency, now), watch);
     }
     if is_emergency && let Some(next) = Class::ALL.into_iter().find(|class| *class > tenant.class) {
         let watch = watch(tenant.watch, Band::Above, now);
-        return Judgement {
-            verdict: step(next, Some(up_signal), now, true, now),
-            watch,
-        };
+        return (step(next, Some(up_signal), now, true, now), watch);
     }
     let (down, down_signal) = wanted(&readings, classes, policy.down_share);
     if down < tenant.class {
@@ -121,10 +130,7 @@ pub fn judge(tenant: &Tenant, classes: &Classes, policy: &Policy, now: Seconds) 
         let due = after(watch.since, policy.down_seconds).max(after(tenant.changed, policy.cooldown_seconds));
         // One class at a time: what a greater class hid shows first.
         let to = tenant.class.below().unwrap_or(down).max(down);
-        return Judgement {
-            verdict: step(to, Some(down_signal), due, false, now),
-            watch,
-        };
+        return (step(to, Some(down_signal), due, false, now), watch);
     }
     steady(Verdict::Keep)
 }

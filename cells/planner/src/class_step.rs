@@ -5,104 +5,123 @@ use hashbrown::HashMap;
 
 use crate::class::{Judgement, Verdict};
 use crate::decide::Planning;
-use crate::model::{Choice, Claim, Class, Seconds, Signal, Tenant};
+use crate::model::{Claim, Class, Name, Signal, Tenant};
 use crate::plan::{Switch, WatchChange};
-use crate::report::{Decision, Refusal, Rule};
+use crate::report::{Decision, Refusal, Rule, counted};
 use crate::room::Binding;
+use crate::state::{Restless, State};
 
 /// A change of class that is due.
 struct Due<'a> {
-    tenant: &'a Tenant,
+    name: &'a Name,
+    restless: &'a Restless,
     to: Class,
     signal: Option<Signal>,
     is_emergency: bool,
-    since: Seconds,
 }
 
-/// Judges every tenant whose class may change.
+/// Decides about every tenant whose class may change.
 pub(crate) fn run(planning: &mut Planning<'_>) {
     let state = planning.draft.state;
     let mut due = Vec::new();
-    for (tenant, Judgement { verdict, watch }) in state.restless() {
-        if watch != tenant.watch {
+    for (name, restless) in state.restless() {
+        let Judgement { verdict, watch, .. } = restless.judgement;
+        if restless.is_other_band {
             planning.plan.watches.push(WatchChange {
-                tenant: tenant.name.clone(),
+                tenant: name.clone(),
                 band: watch.band,
                 since: watch.since,
             });
         }
-        if tenant.choice == Choice::Unknown {
+        if restless.is_unknown {
             let detail = "its override names no class; its signals decide instead".to_owned();
-            refuse(planning, tenant, "pinned", Rule::UnknownClass, detail);
+            refuse(planning, name, "pinned", Rule::UnknownClass, detail);
         }
         match verdict {
             Verdict::Keep => {}
             Verdict::Frozen(why) => {
-                let detail = format!(
-                    "nothing usable is known of it ({why:?}); it keeps class {}",
-                    tenant.class
-                );
-                refuse(planning, tenant, "another class", Rule::Frozen, detail);
+                let class = state.tenant_of(restless).class;
+                let detail = format!("nothing usable is known of it ({why:?}); it keeps class {class}");
+                refuse(planning, name, "another class", Rule::Frozen, detail);
             }
             Verdict::Later { to, signal, due } => {
                 let wait = due.saturating_sub(state.now);
-                let is_cooling = due == tenant.changed.saturating_add(state.policy.cooldown_seconds);
+                let changed = state.tenant_of(restless).changed;
+                let is_cooling = due == changed.saturating_add(state.policy.cooldown_seconds);
                 let rule = if is_cooling { Rule::Cooldown } else { Rule::Delay };
                 let detail = format!("{} asks for it; due in {wait} s", asker(signal));
-                refuse(planning, tenant, &format_compact!("class {to}"), rule, detail);
+                refuse(planning, name, &format_compact!("class {to}"), rule, detail);
             }
             Verdict::Now {
                 to,
                 signal,
                 is_emergency,
             } => due.push(Due {
-                tenant,
+                name,
+                restless,
                 to,
                 signal,
                 is_emergency,
-                since: watch.since,
             }),
         }
     }
-    due.sort_by(|one, other| {
-        let key = |due: &Due<'_>| (!due.is_emergency, due.since);
-        key(one)
-            .cmp(&key(other))
-            .then_with(|| one.tenant.name.cmp(&other.tenant.name))
-    });
-    let mut taken = HashMap::new();
+    // By name among those who wait as long.
+    due.sort_by_key(|due| (!due.is_emergency, due.restless.judgement.watch.since));
+    let mut tokens = HashMap::new();
     for due in due {
-        switch(planning, &mut taken, &due);
+        switch(planning, &mut tokens, &due);
+    }
+    let waiting = state.slots_by_name().filter_map(|(slot, standing)| {
+        let Tokens { spent, waiting } = tokens.remove(&slot)?;
+        (!waiting.is_empty()).then_some((standing, spent, waiting))
+    });
+    for (standing, spent, tenants) in waiting {
+        let subject = format_compact!("cell {}", standing.name);
+        let changes = counted(u32::try_from(tenants.len()).unwrap_or(u32::MAX), "more change");
+        let wanted = format_compact!("given {changes} of class");
+        let detail = format!("it has had {} in its window", counted(spent, "change"));
+        planning.refused(Refusal {
+            tenants,
+            ..Refusal::new(subject, wanted, Rule::SwitchTokens, detail)
+        });
     }
 }
 
-fn switch(planning: &mut Planning<'_>, taken: &mut HashMap<u32, u32>, due: &Due<'_>) {
+/// A cell's switches in its window, and who waits for it to move on.
+struct Tokens {
+    spent: u32,
+    waiting: Vec<Name>,
+}
+
+impl Tokens {
+    fn of(state: &State, slot: u32) -> Self {
+        let window = state.now.saturating_sub(state.policy.switch_window_seconds);
+        let switches = &state.standing(slot).cell.switches;
+        let spent = switches.iter().filter(|at| **at > window).count();
+        Self {
+            spent: u32::try_from(spent).unwrap_or(u32::MAX),
+            waiting: Vec::new(),
+        }
+    }
+}
+
+fn switch(planning: &mut Planning<'_>, tokens: &mut HashMap<u32, Tokens>, due: &Due<'_>) {
     let state = planning.draft.state;
-    let Due { tenant, to, .. } = *due;
+    let Due { restless, to, .. } = *due;
+    let Some(slot) = restless.slot else {
+        return;
+    };
+    let is_new = state.now.saturating_sub(restless.asked) < state.policy.new_seconds;
+    let needs_token = !(due.is_emergency || is_new);
+    let tokens = tokens.entry(slot).or_insert_with(|| Tokens::of(state, slot));
+    if needs_token && tokens.spent >= state.policy.switch_tokens {
+        tokens.waiting.push(due.name.clone());
+        return;
+    }
+    let tenant = state.tenant_of(restless);
     let Some(here) = tenant.claims().next() else {
         return;
     };
-    let Some(slot) = state.slot(&here.spot.cell) else {
-        return;
-    };
-    let is_new = state.now.saturating_sub(tenant.asked) < state.policy.new_seconds;
-    let needs_token = !(due.is_emergency || is_new);
-    let window = state.now.saturating_sub(state.policy.switch_window_seconds);
-    let switches = &state.standing(slot).cell.switches;
-    let spent = switches.iter().filter(|at| **at > window).count();
-    let spent = u32::try_from(spent).unwrap_or(u32::MAX) + taken.get(&slot).copied().unwrap_or(0);
-    if needs_token && spent >= state.policy.switch_tokens {
-        let cell = planning.name(slot);
-        let detail = format!("cell {cell} has had {spent} switches in its window");
-        refuse(
-            planning,
-            tenant,
-            &format_compact!("class {to}"),
-            Rule::SwitchTokens,
-            detail,
-        );
-        return;
-    }
     let changed = Tenant {
         class: to,
         demand: state.demand_after(tenant, to),
@@ -123,8 +142,8 @@ fn switch(planning: &mut Planning<'_>, taken: &mut HashMap<u32, u32>, due: &Due<
         planning.cramped.push(changed);
         return;
     }
-    *taken.entry(slot).or_insert(0) += u32::from(needs_token);
-    decide(planning, due, slot, binding);
+    tokens.spent += u32::from(needs_token);
+    decide(planning, due, tenant, slot, binding);
     planning.plan.switches.push(Switch {
         tenant: tenant.name.clone(),
         cell: planning.name(slot),
@@ -134,8 +153,8 @@ fn switch(planning: &mut Planning<'_>, taken: &mut HashMap<u32, u32>, due: &Due<
     });
 }
 
-fn decide(planning: &mut Planning<'_>, due: &Due<'_>, slot: u32, binding: Binding) {
-    let Due { tenant, to, .. } = *due;
+fn decide(planning: &mut Planning<'_>, due: &Due<'_>, tenant: &Tenant, slot: u32, binding: Binding) {
+    let to = due.to;
     let cell = planning.name(slot);
     let is_up = to > tenant.class;
     let why = if due.is_emergency { ", an emergency" } else { "" };
@@ -161,7 +180,7 @@ fn asker(signal: Option<Signal>) -> String {
     }
 }
 
-fn refuse(planning: &mut Planning<'_>, tenant: &Tenant, wanted: &str, rule: Rule, detail: String) {
-    let subject = format_compact!("tenant {}", tenant.name);
+fn refuse(planning: &mut Planning<'_>, tenant: &Name, wanted: &str, rule: Rule, detail: String) {
+    let subject = format_compact!("tenant {tenant}");
     planning.refused(Refusal::new(subject, wanted, rule, detail));
 }

@@ -207,8 +207,10 @@ impl Budget {
             limit: state.policy.move_budget,
             spent: std::collections::BTreeMap::new(),
         };
-        let kept = state.kept().filter(|name| !planning.plan.released.contains(name));
-        for tenant in kept.filter_map(|name| state.tenant(name)) {
+        let moving = state
+            .moving()
+            .filter(|name| !planning.plan.released.contains(name));
+        for tenant in moving.filter_map(|name| state.tenant(name)) {
             if let Place::Moving(journey) = &tenant.place
                 && let Some(cell) = state.cell(&journey.from.cell)
             {

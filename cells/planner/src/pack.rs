@@ -1,53 +1,147 @@
 //! How few cells a fleet fits into: by packing, and at the very least.
 
+use std::cmp::Ordering;
+
 use crate::demand::{Demand, Sums};
 use crate::model::{Cell, Classes, Pool, Tenant};
 use crate::policy::Policy;
-use crate::resource::Resource;
+use crate::resource::{MILLI, Resource, Vector};
 use crate::room::Room;
 
-/// Packs tenants into new cells of a pool, the largest first, each into the first cell with room, and returns how many
-/// cells it takes; tenants that no empty cell holds are left out.
+/// Packs tenants into new cells of a pool, one cell after the other, and returns how many cells it takes; tenants that no
+/// empty cell holds are left out.
+///
+/// Each cell takes the largest tenants that fit (first fit, decreasing), those whose demand swings before those whose
+/// demand is steady, because swings even out where they are together. Then two smaller tenants replace the last where they
+/// leave less over (best two fit; Friesen and Langston, 1991).
 pub fn pack(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]) -> u32 {
     let empty = Room::new(&Cell::from_template(pool), classes, policy);
     let limit = empty.limit();
-    // A tenant's size is its largest share of a cell, so that what binds is packed first.
-    let size = |demand: &Demand| {
-        let share = |r: Resource| f64::from(demand.mean[r]) / limit[r].max(f64::MIN_POSITIVE);
-        let shares = Resource::ALL
-            .into_iter()
-            .filter(|r| demand.mean[*r] > 0)
-            .map(share);
-        shares.fold(0.0, f64::max)
-    };
-    let mut order: Vec<&Tenant> = tenants.iter().collect();
-    order.sort_by(|one, other| {
-        let by_size = size(&other.demand).total_cmp(&size(&one.demand));
-        by_size.then_with(|| one.name.cmp(&other.name))
-    });
-    let mut cells: Vec<Room> = Vec::new();
-    for tenant in order {
-        let fit = |room: &Room| room.fit(policy, &tenant.demand, tenant.availability);
-        let position = match cells.iter().position(|room| fit(room).is_room()) {
-            Some(position) => position,
-            None if fit(&empty).is_room() => {
-                cells.push(empty.clone());
-                cells.len() - 1
-            }
-            None => continue,
+    let mut left: Vec<Item<'_>> = tenants
+        .iter()
+        .filter(|tenant| empty.fit(policy, &tenant.demand, tenant.availability).is_room())
+        .map(|tenant| Item::of(tenant, &limit))
+        .collect();
+    left.sort_by(Item::compare);
+    let mut cells = 0;
+    while !left.is_empty() {
+        let mut cell = Packing {
+            policy,
+            room: empty.clone(),
+            last: None,
         };
-        let room = &mut cells[position];
-        let zone = room.fit(policy, &tenant.demand, tenant.availability).zone;
-        room.take(&tenant.demand, tenant.availability, zone);
+        left.retain(|item| !cell.take(*item));
+        cell.replace_last(&mut left);
+        cells += 1;
     }
-    u32::try_from(cells.len()).unwrap_or(u32::MAX)
+    cells
+}
+
+/// A tenant and the largest share of an empty cell that it takes of any dimension.
+#[derive(Clone, Copy)]
+struct Item<'a> {
+    tenant: &'a Tenant,
+    size: f64,
+}
+
+impl<'a> Item<'a> {
+    fn of(tenant: &'a Tenant, limit: &Vector<f64>) -> Self {
+        let Demand { mean, .. } = &tenant.demand;
+        let taken = Resource::ALL.into_iter().filter(|r| mean[*r] > 0);
+        let shares = taken.map(|r| f64::from(mean[r]) / MILLI / limit[r].max(f64::MIN_POSITIVE));
+        let size = shares.fold(0.0, f64::max);
+        Self { tenant, size }
+    }
+
+    /// Those that swing first, then the larger first, then by name.
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_swing = other.swings().cmp(&self.swings());
+        let by_size = other.size.total_cmp(&self.size);
+        by_swing
+            .then(by_size)
+            .then_with(|| self.tenant.name.cmp(&other.tenant.name))
+    }
+
+    fn swings(&self) -> bool {
+        let Demand { deviation, .. } = &self.tenant.demand;
+        Resource::ALL.into_iter().any(|r| deviation[r] > 0)
+    }
+}
+
+/// A cell in packing, and who came in last into which zone.
+#[derive(Clone)]
+struct Packing<'a> {
+    policy: &'a Policy,
+    room: Room,
+    last: Option<(Item<'a>, u8)>,
+}
+
+impl<'a> Packing<'a> {
+    /// Takes a tenant if there is room.
+    fn take(&mut self, item: Item<'a>) -> bool {
+        let Item { tenant, .. } = item;
+        let fit = self.room.fit(self.policy, &tenant.demand, tenant.availability);
+        if fit.is_room() {
+            self.room.take(&tenant.demand, tenant.availability, fit.zone);
+            self.last = Some((item, fit.zone));
+        }
+        fit.is_room()
+    }
+
+    /// Replaces the last by the two that use up the most, if two use up more.
+    fn replace_last(&mut self, left: &mut Vec<Item<'a>>) {
+        let Some((last, zone)) = self.last else {
+            return;
+        };
+        let mut without = self.clone();
+        let Tenant {
+            demand, availability, ..
+        } = last.tenant;
+        without.room.give(demand, *availability, zone);
+        let free = 1.0 - without.room.fill(self.policy).max;
+        let mut best = last.size;
+        let mut pair = None;
+        for (one, other) in pairs(left, free) {
+            let size = left[one].size + left[other].size;
+            let mut cell = without.clone();
+            if size > best && cell.take(left[one]) && cell.take(left[other]) {
+                best = size;
+                pair = Some((one, other));
+                *self = cell;
+            }
+        }
+        if let Some((one, other)) = pair {
+            left.remove(one.max(other));
+            left.remove(one.min(other));
+            let position = left.partition_point(|item| item.compare(&last).is_lt());
+            left.insert(position, last);
+        }
+    }
+}
+
+/// For each tenant the largest other that is not too large together with it, by position.
+fn pairs(left: &[Item<'_>], free: f64) -> Vec<(usize, usize)> {
+    let mut by_size: Vec<usize> = (0..left.len()).collect();
+    by_size.sort_by(|one, other| left[*one].size.total_cmp(&left[*other].size));
+    let mut smaller = 0;
+    let mut pairs = Vec::new();
+    for (position, larger) in by_size.iter().enumerate().rev() {
+        while smaller < position && left[by_size[smaller]].size + left[*larger].size <= free {
+            smaller += 1;
+        }
+        if let Some(other) = smaller.min(position).checked_sub(1) {
+            pairs.push((by_size[other], *larger));
+        }
+    }
+    pairs
 }
 
 /// No packing takes fewer cells: the greatest, over the dimensions, of the fleet's load by what a cell may hold, rounded up.
 ///
 /// The load of all tenants together is never more than the sum of the loads of its parts, so that it bounds every packing.
 pub fn least(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]) -> u32 {
-    let limit = Room::new(&Cell::from_template(pool), classes, policy).limit();
+    let empty = Room::new(&Cell::from_template(pool), classes, policy);
+    let limit = empty.limit();
     let mut sums = Sums::default();
     for tenant in tenants {
         sums.add(&tenant.demand);

@@ -101,7 +101,7 @@ impl Balance {
             let limit = match standing.cell.phase {
                 Phase::Active | Phase::Building => balance.holds(state, room),
                 // It goes on with what it has, and takes no more.
-                Phase::Cordoned => load,
+                Phase::Cordoned => *load,
                 Phase::Draining => Vector::splat(0.0),
             };
             for r in Resource::ALL {

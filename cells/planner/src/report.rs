@@ -157,6 +157,9 @@ pub(crate) fn counted(count: u32, noun: &str) -> String {
     }
 }
 
+/// How many of those who wait a text names; JSON has them all.
+const NAMED: usize = 5;
+
 /// The cell that came second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunnerUp {
@@ -207,6 +210,9 @@ pub struct Refusal {
     /// How many cells each rule excluded.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub cells: BTreeMap<Rule, u32>,
+    /// Who waits, the first to go first, where it is about more than one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<Name>,
     /// What would change it.
     pub would_change: &'static str,
 }
@@ -221,6 +227,7 @@ impl Refusal {
             detail: detail.into(),
             binding: None,
             cells: BTreeMap::new(),
+            tenants: Vec::new(),
             would_change: rule.remedy(),
         }
     }
@@ -365,6 +372,7 @@ impl fmt::Display for Refusal {
             detail,
             binding,
             cells,
+            tenants,
             would_change,
         } = self;
         writeln!(f, "{subject}: not {wanted}")?;
@@ -378,6 +386,14 @@ impl fmt::Display for Refusal {
                 .map(|(rule, count)| format!("{rule:?} {count}"))
                 .collect();
             writeln!(f, "  cells excluded: {}", counts.join(", "))?;
+        }
+        if !tenants.is_empty() {
+            let named = tenants.len().min(NAMED);
+            write!(f, "  waiting: {}", tenants[..named].join(", "))?;
+            match tenants.len() - named {
+                0 => writeln!(f)?,
+                more => writeln!(f, " and {more} more")?,
+            }
         }
         writeln!(f, "  would change: {would_change}")
     }

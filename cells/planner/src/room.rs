@@ -10,7 +10,7 @@ use std::cell::OnceCell;
 use serde::Serialize;
 
 use crate::demand::{Demand, Moments, Sums};
-use crate::model::{Availability, Cell, Class, Classes, Name};
+use crate::model::{Availability, Cell, Class, Classes, Name, Zone};
 use crate::policy::Policy;
 use crate::resource::{DIMENSIONS, MILLI, Resource, Vector};
 
@@ -57,6 +57,8 @@ pub struct Room {
     redundant: Sums,
     /// The share of it that a zone takes when another is lost.
     share: f64,
+    /// The zone with the least to take of each dimension, and what that is, in units; nothing when all zones are lost.
+    tightest: Option<Box<Vector<(u8, f64)>>>,
     /// What was read off the sums since they last changed.
     reckoned: OnceCell<Box<Reckoned>>,
 }
@@ -70,6 +72,8 @@ struct Reckoned {
     single: Option<Vec<Vector<Moments>>>,
     /// The load of all, over all zones.
     load: Vector<f64>,
+    /// How full it is; what is above is enough to reckon it.
+    fill: OnceCell<Fit>,
 }
 
 #[derive(Debug, Clone)]
@@ -89,7 +93,7 @@ impl Room {
         let lost = cell.zones.iter().filter(|zone| zone.is_lost).count();
         let share = share(cell.zones.len(), lost);
         let large = &classes.get(Class::Large).prior;
-        let zones = cell.zones.iter().map(|zone| ZoneRoom {
+        let zone = |zone: &Zone| ZoneRoom {
             name: zone.name.clone(),
             usable: Vector::from_fn(|r| {
                 zone.allotted(r, policy) - share.min(1.0) * f64::from(large.mean[r]) / MILLI
@@ -97,9 +101,11 @@ impl Room {
             known: zone.known,
             is_lost: zone.is_lost,
             single: Sums::default(),
-        });
+        };
+        let zones: Vec<ZoneRoom> = cell.zones.iter().map(zone).collect();
         Self {
-            zones: zones.collect(),
+            tightest: tightest(&zones),
+            zones,
             redundant: Sums::default(),
             share,
             reckoned: OnceCell::new(),
@@ -141,11 +147,14 @@ impl Room {
             zone.is_lost = other.is_lost;
         }
         self.share = other.share;
+        self.tightest = other.tightest;
+        self.reckoned.take();
     }
 
     /// How full it is.
     pub fn fill(&self, policy: &Policy) -> Fit {
-        self.measure(policy, None, None)
+        let fill = &self.reckoned(policy).fill;
+        *fill.get_or_init(|| self.measure(policy, None, None))
     }
 
     /// How full it would be with a further tenant, in the zone where that is the least.
@@ -188,8 +197,8 @@ impl Room {
     }
 
     /// What its tenants take in each dimension, as a load, with one zone lost; in units.
-    pub fn load(&self, policy: &Policy) -> Vector<f64> {
-        self.reckoned(policy).load
+    pub fn load(&self, policy: &Policy) -> &Vector<f64> {
+        &self.reckoned(policy).load
     }
 
     fn reckoned(&self, policy: &Policy) -> &Reckoned {
@@ -204,27 +213,32 @@ impl Room {
                 redundant: moments(&self.redundant),
                 single: has_single.then(|| self.zones.iter().map(|zone| moments(&zone.single)).collect()),
                 load: Vector::from_fn(|r| all.moments(r).load(policy)),
+                fill: OnceCell::new(),
             })
         })
     }
 
     /// What its tenants may take in each dimension together, with one zone lost; in units, never below 0.
     pub fn limit(&self) -> Vector<f64> {
-        let there = || self.zones.iter().filter(|zone| !zone.is_lost);
-        let least = |r: Resource| there().map(|zone| zone.usable[r]).fold(f64::INFINITY, f64::min);
-        Vector::from_fn(|r| match there().next() {
-            None => 0.0,
-            Some(_) => (least(r) / self.share).max(0.0),
-        })
+        match &self.tightest {
+            None => Vector::splat(0.0),
+            Some(tightest) => Vector::from_fn(|r| (tightest[r].1 / self.share).max(0.0)),
+        }
     }
 
     /// How full it would be with a further tenant, which is in one zone where that is named.
     fn measure(&self, policy: &Policy, further: Option<&Demand>, at: Option<u8>) -> Fit {
         let is_redundant = further.is_some() && at.is_none();
-        if self.zones.iter().all(|zone| zone.is_lost) || (is_redundant && !self.is_redundant()) {
+        let Some(tightest) = self
+            .tightest
+            .as_ref()
+            .filter(|_| !is_redundant || self.is_redundant())
+        else {
             return NO_ROOM;
-        }
+        };
         let reckoned = self.reckoned(policy);
+        // Where no tenant is in one zone alone, all zones carry the same: the tightest binds.
+        let is_alike = at.is_none() && reckoned.single.is_none();
         let mut worst = [0.0_f64; DIMENSIONS];
         let mut fit = Fit {
             max: 0.0,
@@ -242,27 +256,27 @@ impl Room {
                 continue;
             }
             let shared = shared.scaled(self.share);
-            // Where no tenant is in one zone alone, all zones carry the same.
-            let alike = (at.is_none() && reckoned.single.is_none()).then(|| shared.load(policy));
-            for (position, zone) in (0_u8..).zip(&self.zones).filter(|(_, zone)| !zone.is_lost) {
-                let load = alike.unwrap_or_else(|| {
-                    let own = reckoned
-                        .single
-                        .as_ref()
-                        .map(|single| single[usize::from(position)][r]);
-                    let own = own.unwrap_or_default();
-                    let own = if at == Some(position) {
-                        own.plus(added)
-                    } else {
-                        own
-                    };
-                    shared.plus(own).load(policy)
-                });
-                let utilisation = utilisation(load, zone.usable[r]);
+            let mut count = |load: f64, usable: f64, position: u8| {
+                let utilisation = utilisation(load, usable);
                 worst[r as usize] = worst[r as usize].max(utilisation);
                 if utilisation > fit.max {
                     (fit.max, fit.at) = (utilisation, (r, position));
                 }
+            };
+            if is_alike {
+                let (position, usable) = tightest[r];
+                count(shared.load(policy), usable, position);
+                continue;
+            }
+            for (position, zone) in (0_u8..).zip(&self.zones).filter(|(_, zone)| !zone.is_lost) {
+                let single = reckoned.single.as_ref();
+                let own = single.map_or(Moments::default(), |single| single[usize::from(position)][r]);
+                let own = if at == Some(position) {
+                    own.plus(added)
+                } else {
+                    own
+                };
+                count(shared.plus(own).load(policy), zone.usable[r], position);
             }
         }
         fit.deviation = deviation(&worst);
@@ -282,6 +296,18 @@ const NO_ROOM: Fit = Fit {
 fn share(zones: usize, lost: usize) -> f64 {
     let left = zones.saturating_sub(lost.max(1)).max(1);
     1.0 / f64::from(u8::try_from(left).unwrap_or(u8::MAX))
+}
+
+/// Of the zones that are left, the first with the least to take of each dimension.
+fn tightest(zones: &[ZoneRoom]) -> Option<Box<Vector<(u8, f64)>>> {
+    let there = || (0_u8..).zip(zones).filter(|(_, zone)| !zone.is_lost);
+    let first = there().next()?.0;
+    let of = |r: Resource| {
+        let takes = there().map(|(position, zone)| (position, zone.usable[r]));
+        let least = takes.min_by(|one, other| one.1.total_cmp(&other.1));
+        least.unwrap_or((first, 0.0))
+    };
+    Some(Box::new(Vector::from_fn(of)))
 }
 
 fn utilisation(load: f64, usable: f64) -> f64 {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use crate::class::{Judgement, is_restless, judge};
+use crate::class::Judgement;
 use crate::decide::{decide, explain};
 use crate::demand::Demand;
 use crate::model::{Availability, Cell, Claim, Class, Classes, Input, Name, Pool, Seconds, Tenant};
@@ -64,6 +64,21 @@ struct Row {
     account: u32,
 }
 
+/// A tenant whose class may change, as it was judged.
+#[derive(Debug, Clone)]
+pub(crate) struct Restless {
+    row: u32,
+    /// Its cell, where that is there.
+    pub slot: Option<u32>,
+    /// When it was asked for.
+    pub asked: Seconds,
+    /// Its override names no class.
+    pub is_unknown: bool,
+    /// The band to remember is another than the one that is.
+    pub is_other_band: bool,
+    pub judgement: Judgement,
+}
+
 /// The fleet.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -85,8 +100,12 @@ pub struct State {
     waiting: BTreeSet<(Seconds, Name)>,
     /// Kept room, the first to lapse first.
     kept: BTreeSet<(Seconds, Name)>,
+    /// Who is on the way to another cell.
+    moving: BTreeSet<Name>,
     /// Whose class may change, by time alone too.
-    restless: BTreeSet<Name>,
+    restless: BTreeMap<Name, Restless>,
+    /// When these are to be judged anew, the first first.
+    alarms: BTreeSet<(Seconds, Name)>,
     /// Whose cell is not there.
     lost: BTreeSet<Name>,
 }
@@ -118,7 +137,9 @@ impl State {
             lost: BTreeSet::new(),
             waiting: BTreeSet::new(),
             kept: BTreeSet::new(),
-            restless: BTreeSet::new(),
+            moving: BTreeSet::new(),
+            restless: BTreeMap::new(),
+            alarms: BTreeSet::new(),
         };
         for (name, cell) in cells {
             state.put_cell(name, cell);
@@ -138,6 +159,7 @@ impl State {
     /// Takes a change in without planning: for many changes of one moment.
     pub fn take(&mut self, now: Seconds, delta: Delta) {
         self.now = self.now.max(now);
+        self.judge_anew();
         match delta {
             Delta::Clock => {}
             Delta::Tenant(tenant) => self.put_tenant(*tenant),
@@ -291,17 +313,17 @@ impl State {
         due.map(|(_, name)| name)
     }
 
-    pub(crate) fn kept(&self) -> impl Iterator<Item = &Name> {
-        self.kept.iter().map(|(_, name)| name)
+    pub(crate) fn moving(&self) -> impl Iterator<Item = &Name> {
+        self.moving.iter()
     }
 
-    /// Tenants whose class may change now or by time alone, judged anew.
-    pub(crate) fn restless(&self) -> impl Iterator<Item = (&Tenant, Judgement)> {
-        let tenants = self.restless.iter().filter_map(|name| self.tenant(name));
-        tenants.filter_map(|tenant| {
-            let judgement = judge(tenant, &self.classes, &self.policy, self.now);
-            is_restless(tenant, &judgement).then_some((tenant, judgement))
-        })
+    /// Tenants whose class may change now or by time alone, by name.
+    pub(crate) fn restless(&self) -> impl Iterator<Item = (&Name, &Restless)> {
+        self.restless.iter()
+    }
+
+    pub(crate) fn tenant_of(&self, restless: &Restless) -> &Tenant {
+        &self.rows[restless.row as usize].tenant
     }
 
     pub(crate) fn lost(&self) -> impl Iterator<Item = &Name> {

@@ -4,9 +4,9 @@ use std::hash::BuildHasher;
 
 use hashbrown::hash_map::Entry;
 
-use super::{Row, State};
+use super::{Restless, Row, State};
 use crate::class::{is_restless, judge};
-use crate::model::{Claim, Place, Tenant};
+use crate::model::{Choice, Claim, Name, Place, Tenant};
 
 impl State {
     pub(super) fn hash(&self, name: &str) -> u64 {
@@ -47,10 +47,10 @@ impl State {
         if let Some(until) = tenant.place.until() {
             self.kept.insert((until, tenant.name.clone()));
         }
-        let judgement = judge(&tenant, &self.classes, &self.policy, self.now);
-        if is_restless(&tenant, &judgement) {
-            self.restless.insert(tenant.name.clone());
+        if matches!(tenant.place, Place::Moving(_)) {
+            self.moving.insert(tenant.name.clone());
         }
+        self.watch_class(&tenant, row);
         let (rows, hasher) = (&self.rows, &self.hasher);
         let rehash = |row: &u32| hasher.hash_one(rows[*row as usize].tenant.name.as_str());
         let hash = hasher.hash_one(tenant.name.as_str());
@@ -81,7 +81,8 @@ impl State {
         if let Some(until) = tenant.place.until() {
             self.kept.remove(&(until, tenant.name.clone()));
         }
-        self.restless.remove(&tenant.name);
+        self.moving.remove(&tenant.name);
+        self.forget_class(&tenant.name);
         self.lost.remove(&tenant.name);
         Some(tenant)
     }
@@ -98,8 +99,47 @@ impl State {
         if let Some(entry) = self.index.find_mut(hash, |at| *at == last) {
             *entry = row;
         }
+        if let Some(restless) = self.restless.get_mut(&moved.tenant.name) {
+            restless.row = row;
+        }
         if let Some(standing) = home.and_then(|slot| self.slots[slot as usize].as_mut()) {
             standing.members[member] = row;
+        }
+    }
+
+    /// Judges a tenant's class, and keeps the judgement while it may become another class.
+    fn watch_class(&mut self, tenant: &Tenant, row: u32) {
+        let judgement = judge(tenant, &self.classes, &self.policy, self.now);
+        if !is_restless(tenant, &judgement) {
+            return;
+        }
+        let restless = Restless {
+            row,
+            slot: tenant.place.home().and_then(|spot| self.slot(&spot.cell)),
+            asked: tenant.asked,
+            is_unknown: tenant.choice == Choice::Unknown,
+            is_other_band: judgement.watch != tenant.watch,
+            judgement,
+        };
+        self.restless.insert(tenant.name.clone(), restless);
+        self.alarms.insert((judgement.until, tenant.name.clone()));
+    }
+
+    fn forget_class(&mut self, name: &Name) -> Option<u32> {
+        let Restless { row, judgement, .. } = self.restless.remove(name)?;
+        self.alarms.remove(&(judgement.until, name.clone()));
+        Some(row)
+    }
+
+    /// Judges those anew whose judgement time may have changed.
+    pub(super) fn judge_anew(&mut self) {
+        let due = self.alarms.iter().take_while(|(until, _)| *until <= self.now);
+        let due: Vec<Name> = due.map(|(_, name)| name.clone()).collect();
+        for name in due {
+            if let Some(row) = self.forget_class(&name) {
+                let tenant = self.rows[row as usize].tenant.clone();
+                self.watch_class(&tenant, row);
+            }
         }
     }
 
