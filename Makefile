@@ -7,6 +7,8 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 SKEP := $(CARGO_TARGET_DIR)/release/skep
 KEEP ?=
+T ?=
+SEED ?=
 
 .PHONY: help
 help: ## What can be made
@@ -42,6 +44,12 @@ conformance: ## Upstream's conformance tests that are listed, against a platform
 bench: build ## The benchmarks, or one with T=NAME: tables, and target/bench/NAME.json
 	cargo build --release --locked -p skep-e2e --bin bench
 	$(CARGO_TARGET_DIR)/release/bench $(T)
+
+.PHONY: soak
+soak: ## Long seeded runs that look for faults, or one with T=NAME; goes on where it was; SEED=n repeats a round
+	@e2e/packages gcc make
+	cargo build --release --locked -p skep-e2e --bin soak
+	SEED=$(SEED) $(CARGO_TARGET_DIR)/release/soak $(T)
 
 .PHONY: fmt
 fmt: ## Format the code

@@ -151,7 +151,8 @@ fn machine() -> String {
     )
 }
 
-fn commit() -> Option<String> {
+/// The commit of this tree, with `-dirty` where files differ from it.
+pub fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
             .args(["-C", env!("CARGO_MANIFEST_DIR")])
