@@ -114,7 +114,7 @@ impl Ledger {
 
     /// How long all rounds took, in seconds.
     pub fn seconds(&self) -> f64 {
-        self.done.iter().map(|entry| entry.seconds).sum()
+        self.done.iter().fold(0.0, |sum, entry| sum + entry.seconds)
     }
 
     /// What all rounds counted.

@@ -4,6 +4,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::cell;
 use crate::client;
 use crate::platform;
 use crate::run::RunArgs;
@@ -48,6 +49,8 @@ pub enum Command {
     Project(client::project::ProjectArgs),
     /// Create, list and revoke project tokens.
     Token(client::token::TokenArgs),
+    /// Plan cells: who goes where, which class a tenant is, which cells are built and emptied.
+    Cell(cell::CellArgs),
     /// Simulate how cells fill and when they are built.
     Sim(sim::SimArgs),
     /// Print a completion script for a shell.

@@ -1,7 +1,9 @@
 //! The one binary of Skep: every controller and every command.
 
+mod cell;
 mod cli;
 mod client;
+mod input;
 mod platform;
 mod run;
 mod sim;
@@ -57,6 +59,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Node(args) => platform::node::run(args, &context).await,
         Command::Project(args) => client::project::run(args, &context).await,
         Command::Token(args) => client::token::run(args, &context).await,
+        Command::Cell(args) => cell::run(args, &context),
         Command::Sim(args) => sim::run(args, &context),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skep", &mut std::io::stdout());

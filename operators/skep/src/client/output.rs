@@ -51,6 +51,16 @@ pub fn print_one<T: Tabular>(format: Format, item: &T) -> Result<()> {
     }
 }
 
+/// Prints something that has no table where JSON or YAML is wanted; false where they are not.
+pub fn print_whole(format: Format, value: &impl Serialize) -> Result<bool> {
+    match format {
+        Format::Json => print_json(value)?,
+        Format::Yaml => print_yaml(value)?,
+        Format::Name | Format::Table | Format::Wide => return Ok(false),
+    }
+    Ok(true)
+}
+
 fn print_table<T: Tabular>(items: &[T], columns: usize) {
     if items.is_empty() {
         eprintln!("none found");

@@ -12,6 +12,7 @@ use skep_planner::sim::{Outcome, Scenario, Strategy, simulate};
 
 use crate::client::output::{Tabular, print_list};
 use crate::client::{Context, Failure};
+use crate::input;
 
 /// Simulators.
 #[derive(Debug, Args)]
@@ -47,13 +48,7 @@ pub fn run(args: SimArgs, context: &Context) -> Result<(), Failure> {
 
 fn cells(args: &CellsArgs, context: &Context) -> Result<(), Failure> {
     let file = args.file.display();
-    let text = match std::fs::read_to_string(&args.file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Failure::NotFound(format!("there is no file {file}")));
-        }
-        Err(error) => return Err(Failure::Other(format!("cannot read {file}: {error}"))),
-    };
+    let text = input::read(&args.file)?;
     let mut scenario =
         Scenario::parse(&text).map_err(|error| Failure::Invalid(format!("scenario {file}: {error}")))?;
     if !args.seed.is_empty() {
