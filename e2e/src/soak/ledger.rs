@@ -104,7 +104,7 @@ impl Ledger {
     /// The least seed that was not run yet.
     pub fn next_seed(&self) -> u64 {
         let is_done = |seed: &u64| self.done.iter().any(|entry| entry.seed == *seed);
-        (1..).find(|seed| !is_done(seed)).unwrap_or(u64::MAX)
+        (1..u64::MAX).find(|seed| !is_done(seed)).unwrap_or(u64::MAX)
     }
 
     /// How many rounds there were.

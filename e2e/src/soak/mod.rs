@@ -70,6 +70,9 @@ pub fn run(name: &str, seed: Option<u64>) -> Result<bool> {
         bar.set_message(format!("seed {seed}"));
         let entry = soak.play(seed);
         is_well = entry.is_well();
+        if bar.is_hidden() {
+            println!("seed {seed}: {}", entry.totals);
+        }
         ledger.write(entry)?;
         bar.set_position(whole(ledger.seconds().min(soak.seconds)));
     }

@@ -90,8 +90,8 @@ impl Mutation {
             return;
         }
         match self {
-            Self::Value(at, value) => set(text, at, VALUES[value.index(VALUES.len())]),
-            Self::Number(at, number) => set(text, at, &number.to_string()),
+            Self::Value(at, value) => set(text, *at, VALUES[value.index(VALUES.len())]),
+            Self::Number(at, number) => set(text, *at, &number.to_string()),
             Self::Drop(at) => {
                 lines.remove(at.index(lines.len()));
                 *text = lines.join("\n");
@@ -117,7 +117,7 @@ impl Mutation {
 }
 
 /// Gives one of a text's fields another value: what stands between `: ` and the end of the item.
-fn set(text: &mut String, at: &Index, value: &str) {
+fn set(text: &mut String, at: Index, value: &str) {
     let starts: Vec<usize> = text.match_indices(": ").map(|(start, _)| start + 2).collect();
     if starts.is_empty() {
         return;
@@ -131,9 +131,10 @@ fn set(text: &mut String, at: &Index, value: &str) {
 
 /// The scripted scenarios' documents, with classes, and without what is only the script's.
 fn corpus() -> Result<Vec<String>> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cells/planner/tests");
-    let classes = std::fs::read_to_string(tests.join("fixtures/classes.yaml"))?;
-    let files = std::fs::read_dir(tests.join("scenarios")).context("cannot read the scripted scenarios")?;
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cells/planner/tests");
+    let classes = std::fs::read_to_string(directory.join("fixtures/classes.yaml"))?;
+    let files =
+        std::fs::read_dir(directory.join("scenarios")).context("cannot read the scripted scenarios")?;
     let mut paths: Vec<_> = files.filter_map(|file| Some(file.ok()?.path())).collect();
     paths.sort();
     let yaml = paths
