@@ -33,7 +33,7 @@ use skep_core::labels;
 use skep_runtime::{CancellationToken, ControllerBuilder};
 
 use crate::controller::Operator;
-use crate::members::GrpcMembers;
+use crate::members::{GrpcMembers, Members};
 
 /// The name of this controller in field managers, finalizers, metrics and events.
 pub const CONTROLLER: &str = "etcd";
@@ -61,8 +61,18 @@ impl Default for Settings {
 
 /// Runs until `shutdown`; leading is the caller's business.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) {
+    run_with(client, GrpcMembers, settings, shutdown).await;
+}
+
+/// The same with another way to ask etcd, so that tests can lose and count answers.
+pub async fn run_with<M: Members>(
+    client: Client,
+    members: M,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
     let ours = watcher::Config::default().labels(&build::selector_of_all());
-    let operator = Operator::new(client.clone(), GrpcMembers, settings.instance);
+    let operator = Operator::new(client.clone(), members, settings.instance);
     ControllerBuilder::<EtcdCluster>::new(CONTROLLER, Api::all(client.clone()), watcher::Config::default())
         .owns::<Pod>(Api::all(client.clone()), ours.clone())
         .owns::<Secret>(Api::all(client.clone()), ours.clone())

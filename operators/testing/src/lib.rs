@@ -177,16 +177,22 @@ impl Cluster {
         }
     }
 
-    fn start_controller_manager(&self, controllers: &[&str]) -> Process {
-        let file = |name: &str| self.directory.path().join(name);
-        let cluster = json!({"server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": file("ca.crt")});
-        let kubeconfig = json!({
+    /// The administrator's kubeconfig, as JSON.
+    pub fn kubeconfig(&self) -> Value {
+        let authority = self.directory.path().join("ca.crt");
+        let cluster =
+            json!({"server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": authority});
+        json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "test", "user": {"token": ADMIN_TOKEN}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        });
-        std::fs::write(file("kubeconfig"), kubeconfig.to_string()).unwrap();
+        })
+    }
+
+    fn start_controller_manager(&self, controllers: &[&str]) -> Process {
+        let file = |name: &str| self.directory.path().join(name);
+        std::fs::write(file("kubeconfig"), self.kubeconfig().to_string()).unwrap();
         let arguments = [
             format!("--kubeconfig={}", file("kubeconfig").display()),
             format!("--controllers={}", controllers.join(",")),

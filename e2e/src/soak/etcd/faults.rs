@@ -1,0 +1,105 @@
+//! What goes wrong.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use super::stage::Site;
+
+/// How no fault is called.
+pub const NONE: &str = "nothing";
+
+/// A fault of one member, or of the operator.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// None, so that steps alone are seen too.
+    Nothing,
+    /// An etcd is killed.
+    Kill(String),
+    /// An etcd stops for some seconds.
+    Stop(String),
+    /// A member is cut off from all others, clients too.
+    Cut(String),
+    /// A member's disk is full for some seconds.
+    Full(String),
+    /// The operator is killed and started again.
+    KillOperator,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str(NONE),
+            Self::Kill(pod) => write!(f, "{pod} killed"),
+            Self::Stop(pod) => write!(f, "{pod} stopped"),
+            Self::Cut(pod) => write!(f, "{pod} cut off"),
+            Self::Full(pod) => write!(f, "the disk of {pod} full"),
+            Self::KillOperator => f.write_str("the operator killed"),
+        }
+    }
+}
+
+impl Fault {
+    /// Chooses one for the pods that are there.
+    pub fn choose(chance: &mut StdRng, pods: Vec<String>) -> Self {
+        let Some(pod) = pods.choose(chance).cloned() else {
+            return Self::KillOperator;
+        };
+        match chance.random_range(0..11) {
+            0 => Self::Nothing,
+            1 | 2 => Self::Kill(pod),
+            3 | 4 => Self::Stop(pod),
+            5 | 6 => Self::Cut(pod),
+            7 | 8 => Self::Full(pod),
+            _ => Self::KillOperator,
+        }
+    }
+
+    /// Lets it happen and ends it.
+    ///
+    /// # Errors
+    /// When the fault itself cannot be made.
+    pub async fn happen(&self, site: &mut Site<'_>, chance: &mut StdRng) -> Result<()> {
+        let lasting = Duration::from_millis(chance.random_range(500..6000));
+        let machine = match self {
+            Self::Nothing => return Ok(()),
+            Self::KillOperator => return site.restart_operator(),
+            Self::Kill(pod) | Self::Stop(pod) | Self::Cut(pod) | Self::Full(pod) => site.machines.get(pod),
+        };
+        // The pod may have gone in between.
+        let Some(machine) = machine else {
+            return Ok(());
+        };
+        match self {
+            Self::Kill(_) => machine.signal(Signal::SIGKILL),
+            Self::Stop(_) => {
+                machine.signal(Signal::SIGSTOP);
+                tokio::time::sleep(lasting).await;
+                machine.signal(Signal::SIGCONT);
+            }
+            Self::Cut(pod) => {
+                machine.network.cut(true)?;
+                tokio::time::sleep(lasting).await;
+                if site
+                    .machines
+                    .get(pod)
+                    .is_some_and(|now| now.network.address == machine.network.address)
+                {
+                    machine.network.cut(false)?;
+                }
+            }
+            Self::Full(_) => {
+                machine.volume.fill(true)?;
+                tokio::time::sleep(lasting).await;
+                machine.volume.fill(false)?;
+            }
+            Self::Nothing | Self::KillOperator => {}
+        }
+        Ok(())
+    }
+}

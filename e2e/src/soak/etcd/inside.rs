@@ -1,0 +1,72 @@
+//! Namespaces of its own for processes, mounts and network, so that the kernel takes away all that a run started, however
+//! it ends.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+const MARK: &str = "SKEP_SOAK_INSIDE";
+
+/// Whether this process is inside.
+pub fn is_inside() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// Runs this program again inside and says whether it ended well.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_again(arguments: &[&str]) -> Result<bool> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid"])
+        .args(["--fork", "--kill-child=KILL", "--mount-proc", "--"])
+        .arg(program)
+        .args(arguments)
+        .env(MARK, "1")
+        .status()
+        .context("cannot run unshare")?;
+    Ok(status.success())
+}
+
+/// Loopback, a bridge for members, an own `/run`, and an own `/etc/hosts`, whose path is returned.
+///
+/// # Errors
+/// When the kernel refuses one of them.
+pub fn furnish(directory: &Path) -> Result<std::path::PathBuf> {
+    ensure!(is_inside(), "only inside of namespaces of its own");
+    run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
+    run("ip", &["link", "set", "lo", "up"])?;
+    run("ip", &["link", "add", "members", "type", "bridge"])?;
+    run("ip", &["address", "add", "10.77.0.1/16", "dev", "members"])?;
+    run("ip", &["link", "set", "members", "up"])?;
+    // An API server takes the address of the way out for its own; nothing is there.
+    run(
+        "ip",
+        &["route", "add", "default", "via", "10.77.0.2", "dev", "members"],
+    )?;
+    let hosts = directory.join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n")?;
+    run("mount", &["--bind", &hosts.display().to_string(), "/etc/hosts"])?;
+    Ok(hosts)
+}
+
+/// Runs a command of the system to its end.
+///
+/// # Errors
+/// When it fails; with what it said.
+pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        said.trim()
+    );
+    Ok(())
+}

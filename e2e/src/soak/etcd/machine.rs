@@ -1,0 +1,138 @@
+//! What a member runs on: a network namespace that can be cut off, and a volume of real size that can be full.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, Result};
+
+use super::inside::run;
+
+/// A network namespace with an address of its own.
+#[derive(Debug, Clone)]
+pub struct Network {
+    number: u16,
+    /// Its address.
+    pub address: String,
+}
+
+impl Network {
+    /// Makes the next one and connects it to the others.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach() -> Result<Self> {
+        static NUMBERS: AtomicU16 = AtomicU16::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let network = Self {
+            number,
+            address: format!("10.77.{}.{}", 1 + number / 200, 1 + number % 200),
+        };
+        let (name, port) = (network.name(), network.port());
+        let address = format!("{}/16", network.address);
+        run("ip", &["netns", "add", &name])?;
+        run(
+            "ip",
+            &[
+                "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &name,
+            ],
+        )?;
+        run("ip", &["link", "set", &port, "master", "members", "up"])?;
+        run("ip", &["-n", &name, "address", "add", &address, "dev", "eth0"])?;
+        run("ip", &["-n", &name, "link", "set", "eth0", "up"])?;
+        run("ip", &["-n", &name, "link", "set", "lo", "up"])?;
+        Ok(network)
+    }
+
+    /// Cuts it off from all others, or connects it again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn cut(&self, is_cut: bool) -> Result<()> {
+        let state = if is_cut { "down" } else { "up" };
+        run("ip", &["link", "set", &self.port(), state])
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn detach(&self) -> Result<()> {
+        run("ip", &["link", "del", &self.port()])?;
+        run("ip", &["netns", "del", &self.name()])
+    }
+
+    /// The file that `nsenter --net` takes.
+    pub fn path(&self) -> String {
+        format!("/run/netns/{}", self.name())
+    }
+
+    fn name(&self) -> String {
+        format!("member-{}", self.number)
+    }
+
+    fn port(&self) -> String {
+        format!("member{}", self.number)
+    }
+}
+
+/// A file system in a file.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    /// Where it is mounted.
+    pub path: PathBuf,
+}
+
+/// Five log files of 64 MB, as the operator reckons, and a small database.
+const VOLUME_SIZE: &str = "512M";
+
+impl Volume {
+    /// Makes one, or takes the one that is there.
+    ///
+    /// # Errors
+    /// When it cannot be made or mounted.
+    pub fn open(directory: &Path, name: &str) -> Result<Self> {
+        let path = directory.join(name);
+        if path.exists() {
+            return Ok(Self { path });
+        }
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let file = directory.join(format!("{name}.img")).display().to_string();
+        run("truncate", &["-s", VOLUME_SIZE, &file])?;
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", &file])?;
+        run("mount", &["-o", "loop", &file, &path.display().to_string()])?;
+        Ok(Self { path })
+    }
+
+    /// Empties it.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn wipe(&self) -> Result<()> {
+        for entry in std::fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(path)?;
+            } else {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all room that is left, or gives it back.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn fill(&self, is_full: bool) -> Result<()> {
+        let ballast = self.path.join("ballast");
+        if !is_full {
+            return Ok(std::fs::remove_file(ballast)?);
+        }
+        let free = nix::sys::statvfs::statvfs(&self.path)?;
+        let bytes = free.blocks_available() * free.fragment_size();
+        run(
+            "fallocate",
+            &["-l", &bytes.to_string(), &ballast.display().to_string()],
+        )
+    }
+}
