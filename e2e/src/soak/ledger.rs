@@ -1,6 +1,6 @@
 //! What was run already of one commit: a line of JSON for each round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -88,6 +88,11 @@ impl Ledger {
         })
     }
 
+    /// One that knows of nothing.
+    pub fn fresh(name: &str) -> Result<Self> {
+        Self::open(name, "sample-dirty")
+    }
+
     /// Writes a round down; one with a fault is run again next time.
     pub fn write(&mut self, mut entry: Entry) -> Result<()> {
         entry.commit.clone_from(&self.commit);
@@ -101,10 +106,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// The least seed that was not run yet.
-    pub fn next_seed(&self) -> u64 {
+    /// The least seed that was neither run nor begun.
+    pub fn next_seed(&self, begun: &BTreeSet<u64>) -> u64 {
         let is_done = |seed: &u64| self.done.iter().any(|entry| entry.seed == *seed);
-        (1..u64::MAX).find(|seed| !is_done(seed)).unwrap_or(u64::MAX)
+        let mut seeds = 1..u64::MAX;
+        let next = seeds.find(|seed| !is_done(seed) && !begun.contains(seed));
+        next.unwrap_or(u64::MAX)
+    }
+
+    /// The least seed whose round counted nothing by a name.
+    pub fn first_without(&self, name: &str) -> Option<u64> {
+        let is_without = |entry: &&Entry| entry.totals.0.get(name).copied().unwrap_or(0) == 0;
+        self.done.iter().filter(is_without).map(|entry| entry.seed).min()
     }
 
     /// How many rounds there were.
@@ -170,12 +183,15 @@ mod tests {
         };
         assert_eq!(seeds("a"), [1, 3]);
         assert_eq!(
-            ledger("a").next_seed(),
+            ledger("a").next_seed(&BTreeSet::new()),
             2,
             "the round with the fault is run again"
         );
         assert_eq!(ledger("a").totals().to_string(), "20 cases");
-        assert_eq!(ledger("b").next_seed(), 1);
+        assert_eq!(ledger("a").next_seed(&BTreeSet::from([2])), 4);
+        assert_eq!(ledger("a").first_without("cases"), None);
+        assert_eq!(ledger("a").first_without("crashes"), Some(1));
+        assert_eq!(ledger("b").next_seed(&BTreeSet::new()), 1);
         assert!(seeds("b-dirty").is_empty());
     }
 }

@@ -6,112 +6,233 @@ pub mod etcd;
 mod ledger;
 pub mod planner;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bench::report::commit;
+use crate::bench::setting;
 use ledger::{Entry, Ledger, Totals};
 
 /// The soaks that there are, in the order in which all of them are run.
 pub const NAMES: [&str; 2] = ["planner", "etcd"];
 
-/// How long a soak goes on.
+/// How long a part goes on.
 #[derive(Clone, Copy)]
 enum Goal {
+    /// So many seconds of rounds, with the seeds from 1.
     Seconds(u64),
-    Rounds(u64),
+    /// So many seeds, from 1.
+    Seeds(u64),
+    /// All points at which something is interrupted, from 1 to the first at which nothing is any more; a round counts by
+    /// this name whether it was.
+    Points(&'static str),
 }
 
 /// One round by its seed; an error is a fault that was found.
-type Round = Box<dyn FnMut(u64) -> Result<Totals>>;
+type Round = Box<dyn Fn(u64) -> Result<Totals> + Send + Sync>;
 
-/// A soak: how long it goes on, and how it is made ready for its rounds.
-struct Soak {
+/// A part of a soak: how long it goes on, and how it is made ready for its rounds.
+struct Part {
     name: &'static str,
     goal: Goal,
-    /// Whether it runs in namespaces of its own.
-    is_apart: bool,
+    /// How many rounds run at a time.
+    lanes: usize,
     prepare: fn() -> Result<Round>,
 }
 
-const SOAKS: [Soak; 2] = [
-    Soak {
-        name: "planner",
-        goal: Goal::Seconds(600),
-        is_apart: false,
-        prepare: || Ok(Box::new(planner::round)),
-    },
-    Soak {
-        name: "etcd",
-        goal: Goal::Rounds(100),
-        is_apart: true,
+const PLANNER: [Part; 1] = [Part {
+    name: "planner",
+    goal: Goal::Seconds(600),
+    lanes: 1,
+    prepare: || Ok(Box::new(planner::round)),
+}];
+
+const ETCD: [Part; 2] = [
+    Part {
+        name: "etcd-faults",
+        goal: Goal::Seeds(100),
+        lanes: 4,
         prepare: || {
-            let mut soak = etcd::EtcdSoak::new()?;
+            let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.round(seed)))
+        },
+    },
+    Part {
+        name: "etcd-crashes",
+        goal: Goal::Points(etcd::CRASHES),
+        lanes: 4,
+        prepare: || {
+            let soak = etcd::EtcdSoak::shared()?;
+            Ok(Box::new(move |calls| soak.crash(calls)))
         },
     },
 ];
 
-fn named(name: &str) -> Result<&'static Soak> {
-    let soak = SOAKS.iter().find(|soak| soak.name == name);
-    soak.with_context(|| format!("there is no soak {name}; there are: {}", NAMES.join(", ")))
-}
-
-/// Runs a soak to its end, or the round of one seed, and says whether no fault was found.
+/// Runs a soak to its end, or the round of one seed, and says whether no fault was found. `SOAK_PART` is the one part to
+/// run, `SOAK_ROUNDS` a sample of so many rounds instead of all.
 ///
 /// # Errors
-/// When there is no such soak, or its ledger can be neither read nor written.
+/// When a part cannot be made ready, or its ledger can be neither read nor written.
 pub fn run(name: &str, seed: Option<u64>) -> Result<bool> {
-    let soak = named(name)?;
-    if soak.is_apart && !etcd::inside::is_inside() {
+    if name == "etcd" && !etcd::inside::is_inside() {
         return etcd::inside::run_again(&[name]);
     }
-    let commit = commit().unwrap_or_else(|| "unknown".to_owned());
-    let mut ledger = Ledger::open(name, &commit)?;
-    let mut round = (soak.prepare)()?;
-    if let Some(seed) = seed {
-        let entry = soak.play(&mut round, seed);
-        println!("{}", entry.totals);
-        return Ok(entry.is_well());
-    }
-    println!(
-        "soak {name} at {commit}: {} of {} are done; it goes on with seed {}",
-        soak.goal.done(&ledger),
-        soak.goal,
-        ledger.next_seed()
-    );
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}, {elapsed}, {msg}")?;
-    let bar = ProgressBar::new(soak.goal.count()).with_style(style);
+    let parts: &[Part] = if name == "etcd" { &ETCD } else { &PLANNER };
+    let only = std::env::var("SOAK_PART").unwrap_or_default();
+    let sample = setting("SOAK_ROUNDS", 0_u64)?;
     let mut is_well = true;
-    while is_well && soak.goal.done(&ledger) < soak.goal.count() {
-        let seed = ledger.next_seed();
-        bar.set_message(format!("seed {seed}"));
-        let entry = soak.play(&mut round, seed);
-        is_well = entry.is_well();
-        if bar.is_hidden() {
-            println!("seed {seed}: {}", entry.totals);
-        }
-        ledger.write(entry)?;
-        bar.set_position(soak.goal.done(&ledger));
+    for part in parts.iter().filter(|part| only.is_empty() || part.name == only) {
+        is_well = is_well
+            && match (seed, sample) {
+                (Some(seed), _) => part.repeat(seed)?,
+                (None, 0) => part.run()?,
+                (None, rounds) => part.sample(rounds)?,
+            };
     }
-    bar.finish_and_clear();
-    println!(
-        "{name}: {} rounds in {:.0} s, {}: {}",
-        ledger.rounds(),
-        ledger.seconds(),
-        if is_well { "no fault" } else { "A FAULT" },
-        ledger.totals()
-    );
     Ok(is_well)
 }
 
+impl Part {
+    /// Runs one round and writes nothing down.
+    fn repeat(&self, seed: u64) -> Result<bool> {
+        let entry = self.play(&(self.prepare)()?, seed);
+        println!("{}: {}", self.name, entry.totals);
+        Ok(entry.is_well())
+    }
+
+    /// Goes on where it was until the goal is reached or a fault is found.
+    fn run(&self) -> Result<bool> {
+        let commit = commit().unwrap_or_else(|| "unknown".to_owned());
+        let ledger = Ledger::open(self.name, &commit)?;
+        println!(
+            "{} at {commit}: {} of {} done",
+            self.name,
+            self.goal.done(&ledger),
+            self.goal
+        );
+        self.run_lanes(ledger, |ledger, begun| self.goal.next(ledger, begun))
+    }
+
+    /// Runs some rounds that are spread over what there is.
+    fn sample(&self, rounds: u64) -> Result<bool> {
+        let all: Vec<u64> = match self.goal {
+            Goal::Seconds(_) | Goal::Seeds(_) => (1..=rounds).collect(),
+            Goal::Points(_) => (0..rounds).map(|round| 1 + round * POINTS / rounds).collect(),
+        };
+        println!("{}: a sample of {rounds} rounds", self.name);
+        self.run_lanes(Ledger::fresh(self.name)?, |_, begun| {
+            all.iter().copied().find(|seed| !begun.contains(seed))
+        })
+    }
+
+    /// Runs rounds side by side as long as there is a next one.
+    fn run_lanes(
+        &self,
+        ledger: Ledger,
+        next: impl Fn(&Ledger, &BTreeSet<u64>) -> Option<u64> + Sync,
+    ) -> Result<bool> {
+        let round = (self.prepare)()?;
+        let bar = ProgressBar::new(self.goal.count()).with_style(ProgressStyle::with_template(
+            "{bar:40} {pos}/{len}, {elapsed}, {msg}",
+        )?);
+        let progress = Mutex::new(Progress {
+            ledger,
+            begun: BTreeSet::new(),
+            is_well: true,
+        });
+        let lane = || -> Result<()> {
+            loop {
+                let seed = {
+                    let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                    let next = next(&progress.ledger, &progress.begun).filter(|_| progress.is_well);
+                    let Some(seed) = next else {
+                        return Ok(());
+                    };
+                    progress.begun.insert(seed);
+                    seed
+                };
+                bar.set_message(format!("seed {seed}"));
+                let entry = self.play(&round, seed);
+                if bar.is_hidden() {
+                    println!("{} seed {seed}: {}", self.name, entry.totals);
+                }
+                let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                progress.is_well &= entry.is_well();
+                progress.ledger.write(entry)?;
+                bar.set_position(self.goal.done(&progress.ledger));
+            }
+        };
+        std::thread::scope(|scope| {
+            let lanes: Vec<_> = (0..self.lanes).map(|_| scope.spawn(lane)).collect();
+            lanes.into_iter().try_for_each(|lane| match lane.join() {
+                Ok(outcome) => outcome,
+                Err(_) => anyhow::bail!("a round broke off"),
+            })
+        })?;
+        bar.finish_and_clear();
+        let Progress { ledger, is_well, .. } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let verdict = if is_well { "no fault" } else { "A FAULT" };
+        let (rounds, seconds, totals) = (ledger.rounds(), ledger.seconds(), ledger.totals());
+        println!(
+            "{}: {rounds} rounds of {seconds:.0} s together, {verdict}: {totals}",
+            self.name
+        );
+        Ok(is_well)
+    }
+
+    fn play(&self, round: &Round, seed: u64) -> Entry {
+        let begun = Instant::now();
+        let outcome = round(seed);
+        let seconds = begun.elapsed().as_secs_f64();
+        if let Err(fault) = &outcome {
+            eprintln!("{} found a fault with seed {seed}: {fault:#}", self.name);
+            let (soak, part) = (self.name.split('-').next().unwrap_or_default(), self.name);
+            eprintln!("repeat it with: SOAK_PART={part} make soak T={soak} SEED={seed}");
+        }
+        let fault = outcome.as_ref().err().map(|fault| format!("{fault:#}"));
+        Entry::new(seed, seconds, outcome.unwrap_or_default(), fault)
+    }
+}
+
+/// About how many points there are, for samples.
+const POINTS: u64 = 300;
+
+/// Where a part is.
+struct Progress {
+    ledger: Ledger,
+    begun: BTreeSet<u64>,
+    is_well: bool,
+}
+
 impl Goal {
+    /// The next seed, if the goal is not reached with those that were begun.
+    fn next(self, ledger: &Ledger, begun: &BTreeSet<u64>) -> Option<u64> {
+        let seed = ledger.next_seed(begun);
+        let is_over = match self {
+            Self::Seconds(seconds) => self.done(ledger) >= seconds,
+            Self::Seeds(seeds) => seed > seeds,
+            Self::Points(_) => self.end(ledger).is_some_and(|end| seed > end),
+        };
+        (!is_over).then_some(seed)
+    }
+
+    /// The first point at which nothing was interrupted any more.
+    fn end(self, ledger: &Ledger) -> Option<u64> {
+        match self {
+            Self::Points(name) => ledger.first_without(name),
+            Self::Seconds(_) | Self::Seeds(_) => None,
+        }
+    }
+
     fn count(self) -> u64 {
         match self {
-            Self::Seconds(count) | Self::Rounds(count) => count,
+            Self::Seconds(count) | Self::Seeds(count) => count,
+            Self::Points(_) => POINTS,
         }
     }
 
@@ -123,7 +244,7 @@ impl Goal {
     fn done(self, ledger: &Ledger) -> u64 {
         match self {
             Self::Seconds(_) => ledger.seconds() as u64,
-            Self::Rounds(_) => ledger.rounds() as u64,
+            Self::Seeds(_) | Self::Points(_) => ledger.rounds() as u64,
         }
     }
 }
@@ -131,22 +252,9 @@ impl Goal {
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seconds(count) => write!(f, "{count} s"),
-            Self::Rounds(count) => write!(f, "{count} rounds"),
+            Self::Seconds(count) => write!(f, "{count} s are"),
+            Self::Seeds(count) => write!(f, "{count} seeds are"),
+            Self::Points(_) => f.write_str("all points are"),
         }
-    }
-}
-
-impl Soak {
-    fn play(&self, round: &mut Round, seed: u64) -> Entry {
-        let begun = Instant::now();
-        let outcome = round(seed);
-        let seconds = begun.elapsed().as_secs_f64();
-        if let Err(fault) = &outcome {
-            eprintln!("{} found a fault with seed {seed}: {fault:#}", self.name);
-            eprintln!("repeat it with: make soak T={} SEED={seed}", self.name);
-        }
-        let fault = outcome.as_ref().err().map(|fault| format!("{fault:#}"));
-        Entry::new(seed, seconds, outcome.unwrap_or_default(), fault)
     }
 }

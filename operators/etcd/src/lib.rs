@@ -22,6 +22,7 @@ pub mod validate;
 
 use std::time::Duration;
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::PartialObjectMeta;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub resync: Duration,
     /// The name of this process in events, such as its pod.
     pub instance: Option<String>,
+    /// The only namespace that is worked on; all of them when left out.
+    pub namespace: Option<String>,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             concurrency: 16,
             resync: Duration::from_mins(5),
             instance: None,
+            namespace: None,
         }
     }
 }
@@ -73,12 +77,16 @@ pub async fn run_with<M: Members>(
 ) {
     let ours = watcher::Config::default().labels(&build::selector_of_all());
     let operator = Operator::new(client.clone(), members, settings.instance);
-    ControllerBuilder::<EtcdCluster>::new(CONTROLLER, Api::all(client.clone()), watcher::Config::default())
-        .owns::<Pod>(Api::all(client.clone()), ours.clone())
-        .owns::<Secret>(Api::all(client.clone()), ours.clone())
-        .owns::<Service>(Api::all(client.clone()), ours.clone())
-        .owns::<PodDisruptionBudget>(Api::all(client.clone()), ours.clone())
-        .watches(Api::all(client), ours, cluster_of_claim)
+    let scope = Scope {
+        client,
+        namespace: settings.namespace,
+    };
+    ControllerBuilder::<EtcdCluster>::new(CONTROLLER, scope.api(), watcher::Config::default())
+        .owns::<Pod>(scope.api(), ours.clone())
+        .owns::<Secret>(scope.api(), ours.clone())
+        .owns::<Service>(scope.api(), ours.clone())
+        .owns::<PodDisruptionBudget>(scope.api(), ours.clone())
+        .watches(scope.api(), ours, cluster_of_claim)
         .run(
             skep_runtime::Settings {
                 concurrency: settings.concurrency,
@@ -89,6 +97,25 @@ pub async fn run_with<M: Members>(
             shutdown,
         )
         .await;
+}
+
+/// What is watched.
+struct Scope {
+    client: Client,
+    namespace: Option<String>,
+}
+
+impl Scope {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
 }
 
 /// A claim has no owner, so that it can outlive its cluster; its label names the cluster.

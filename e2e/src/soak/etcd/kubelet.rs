@@ -96,7 +96,7 @@ pub struct Kubelet {
     namespace: String,
     program: PathBuf,
     directory: PathBuf,
-    hosts: PathBuf,
+    hosts: Hosts,
     machines: Machines,
     running: BTreeMap<String, Running>,
     /// The zone of each claim, from its first pod on.
@@ -117,13 +117,13 @@ struct Running {
 
 impl Kubelet {
     /// One for a namespace; volumes and logs go into a directory.
-    pub fn new(client: Client, namespace: &str, program: &Path, directory: &Path, hosts: &Path) -> Self {
+    pub fn new(client: Client, namespace: &str, program: &Path, directory: &Path, hosts: Hosts) -> Self {
         Self {
             client,
             namespace: namespace.to_owned(),
             program: program.to_owned(),
             directory: directory.to_owned(),
-            hosts: hosts.to_owned(),
+            hosts,
             machines: Machines::default(),
             running: BTreeMap::new(),
             zones: BTreeMap::new(),
@@ -359,20 +359,43 @@ impl Kubelet {
         running.network.detach()
     }
 
-    /// The members' host names, in place: the file is mounted.
     fn write_hosts(&self, pods: &[Pod]) -> Result<()> {
-        let mut text = "127.0.0.1 localhost\n".to_owned();
+        let mut lines = String::new();
         for pod in pods {
             let subdomain = pod.spec.as_ref().and_then(|spec| spec.subdomain.clone());
             if let (Some(running), Some(subdomain)) = (self.running.get(&pod.name_any()), subdomain) {
                 let (address, name) = (&running.network.address, pod.name_any());
-                text += &format!("{address} {name}.{subdomain}.{}.svc\n", self.namespace);
+                lines += &format!("{address} {name}.{subdomain}.{}.svc\n", self.namespace);
             }
         }
-        if std::fs::read_to_string(&self.hosts)? != text {
-            std::fs::write(&self.hosts, text)?;
+        self.hosts.write(&self.namespace, lines)
+    }
+}
+
+/// The members' host names of all namespaces, in the one file that everybody reads.
+#[derive(Clone)]
+pub struct Hosts {
+    file: PathBuf,
+    lines: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl Hosts {
+    /// In a file, which is mounted and therefore written in place.
+    pub fn new(file: PathBuf) -> Self {
+        Self {
+            file,
+            lines: Arc::default(),
         }
-        Ok(())
+    }
+
+    fn write(&self, namespace: &str, own: String) -> Result<()> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.get(namespace) == Some(&own) {
+            return Ok(());
+        }
+        lines.insert(namespace.to_owned(), own);
+        let all: String = lines.values().map(String::as_str).collect();
+        Ok(std::fs::write(&self.file, format!("127.0.0.1 localhost\n{all}"))?)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod operator;
 mod stage;
 mod writers;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,22 +37,34 @@ pub struct EtcdSoak {
 }
 
 impl EtcdSoak {
-    /// Sets the stage; some ten seconds.
+    /// The one of this process, with its stage set; some ten seconds the first time.
     ///
     /// # Errors
     /// When something of it does not start.
-    pub fn new() -> Result<Self> {
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<EtcdSoak> = OnceLock::new();
+        if let Some(soak) = SHARED.get() {
+            return Ok(soak);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let stage = runtime.block_on(Stage::set())?;
-        Ok(Self { runtime, stage })
+        Ok(SHARED.get_or_init(|| Self { runtime, stage }))
     }
 
-    /// Runs the round of a seed.
+    /// Runs the round of a seed: steps with faults.
     ///
     /// # Errors
     /// What was lost, or never became whole.
-    pub fn round(&mut self, seed: u64) -> Result<Totals> {
+    pub fn round(&self, seed: u64) -> Result<Totals> {
         self.runtime.block_on(round(&self.stage, seed))
+    }
+
+    /// Forms a cluster, heals it and resizes it, while the operator dies after a given number of its calls.
+    ///
+    /// # Errors
+    /// What was lost, or never became whole.
+    pub fn crash(&self, calls: u64) -> Result<Totals> {
+        self.runtime.block_on(crash(&self.stage, calls))
     }
 }
 
@@ -70,7 +83,7 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut totals = Totals::default();
     let mut members = *[1, 3, 3].choose(&mut chance).unwrap_or(&3);
-    let mut site = Site::open(stage, &format!("s{seed}"), members).await?;
+    let mut site = Site::open(stage, &format!("s{seed}"), members, None).await?;
     site.wait_until_whole(members)
         .await
         .context("it was never formed")?;
@@ -89,6 +102,43 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
         totals.add("steps", 1);
         totals.add("faults", u64::from(told != faults::NONE));
     }
+    finish(site, writers, totals).await
+}
+
+/// Every part of a member's life: it is formed, joined, lost, replaced and removed.
+async fn crash(stage: &Stage, calls: u64) -> Result<Totals> {
+    let calls = u32::try_from(calls).context("so many calls are never made")?;
+    let mut chance = StdRng::seed_from_u64(calls.into());
+    let mut site = Site::open(stage, &format!("c{calls}"), 1, Some(calls)).await?;
+    site.wait_until_whole(1).await.context("it was never formed")?;
+    let writers = writers::Writers::start(&site.place, calls.into());
+    site.resize(3).await?;
+    site.wait_until_whole(3)
+        .await
+        .context("it never had three members")?;
+    let victim = site
+        .machines
+        .names()
+        .choose(&mut chance)
+        .cloned()
+        .context("there is no member")?;
+    wipe(&site, &victim);
+    site.wait_until_changed(&victim).await?;
+    site.wait_until_whole(3).await.context("it never healed")?;
+    site.resize(1).await?;
+    site.wait_until_whole(1)
+        .await
+        .context("it never had one member again")?;
+    let mut totals = Totals::default();
+    totals.add(CRASHES, site.deaths.into());
+    finish(site, writers, totals).await
+}
+
+/// How deaths of the operator are counted.
+pub const CRASHES: &str = "deaths of the operator";
+
+/// What must hold once all is over.
+async fn finish(site: Site<'_>, writers: writers::Writers, mut totals: Totals) -> Result<Totals> {
     let before = writers.history.acknowledged();
     tokio::time::timeout(Duration::from_secs(20), async {
         while writers.history.acknowledged() <= before {
@@ -102,18 +152,25 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
         .context("clients do not end")?;
     site.is_silent(SILENCE).await?;
     site.has_all_volumes().await?;
-    let checked = history.check(&stage.porcupine)?;
+    let checked = history.check(site.porcupine())?;
     ensure!(
         checked.writes > 20,
         "hardly a write was acknowledged: {checked:?}"
     );
-    let silence = u64::try_from(checked.longest_silence.as_millis()).unwrap_or(u64::MAX);
-    totals.add("milliseconds of longest silences", silence);
     totals.add("acknowledged writes", checked.writes);
     totals.add("reads", checked.reads);
     totals.add("writes without an answer", checked.unknown);
+    let silence = u64::try_from(checked.longest_silence.as_millis()).unwrap_or(u64::MAX);
+    totals.add("milliseconds of longest silences", silence);
     site.close().await?;
     Ok(totals)
+}
+
+fn wipe(site: &Site<'_>, pod: &str) {
+    site.machines.change(pod, |machine| machine.is_to_be_wiped = true);
+    if let Some(machine) = site.machines.get(pod) {
+        machine.signal(nix::sys::signal::Signal::SIGKILL);
+    }
 }
 
 fn choose(members: i32, chance: &mut StdRng) -> Step {
@@ -135,13 +192,7 @@ async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<St
     match step {
         Step::Resize(members) => site.resize(members).await?,
         Step::Evict => site.delete_pod(&victim).await?,
-        Step::Wipe => {
-            site.machines
-                .change(&victim, |machine| machine.is_to_be_wiped = true);
-            if let Some(machine) = site.machines.get(&victim) {
-                machine.signal(nix::sys::signal::Signal::SIGKILL);
-            }
-        }
+        Step::Wipe => wipe(site, &victim),
     }
     tokio::time::sleep(Duration::from_millis(chance.random_range(0..4000))).await;
     let fault = Fault::choose(chance, site.machines.names());

@@ -13,6 +13,7 @@ use skep_runtime::{install_crypto, shutdown, telemetry};
 use tower::util::MapResponseLayer;
 
 const ABORT_AFTER: &str = "SKEP_ABORT_AFTER";
+const NAMESPACE: &str = "SKEP_NAMESPACE";
 
 /// Counts calls that were answered, to Kubernetes and to etcd, and ends the process after one of them.
 #[derive(Clone)]
@@ -83,13 +84,11 @@ pub async fn be() -> Result<()> {
         members: GrpcMembers,
         left,
     };
-    skep_etcd::run_with(
-        client,
-        members,
-        skep_etcd::Settings::default(),
-        shutdown::on_signal()?,
-    )
-    .await;
+    let settings = skep_etcd::Settings {
+        namespace: std::env::var(NAMESPACE).ok(),
+        ..skep_etcd::Settings::default()
+    };
+    skep_etcd::run_with(client, members, settings, shutdown::on_signal()?).await;
     Ok(())
 }
 
@@ -97,16 +96,17 @@ pub async fn be() -> Result<()> {
 pub struct Operator(Child);
 
 impl Operator {
-    /// Starts one, which dies after so many calls where that is given.
+    /// Starts one for a namespace, which dies after so many calls where that is given.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(kubeconfig: &Path, log: &Path, calls: Option<u32>) -> Result<Self> {
+    pub fn start(kubeconfig: &Path, namespace: &str, log: &Path, calls: Option<u32>) -> Result<Self> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("operator")
             .env("KUBECONFIG", kubeconfig)
+            .env(NAMESPACE, namespace)
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(log);
         if let Some(calls) = calls {

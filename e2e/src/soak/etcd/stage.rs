@@ -16,7 +16,7 @@ use skep_testing::{Cluster, Options, binaries};
 use tokio::task::JoinHandle;
 
 use super::inside;
-use super::kubelet::{Kubelet, Machines, ZONES};
+use super::kubelet::{Hosts, Kubelet, Machines, ZONES};
 use super::operator::Operator;
 use super::writers::{self, Place};
 
@@ -29,9 +29,8 @@ pub struct Stage {
     cluster: Cluster,
     kubeconfig: PathBuf,
     directory: PathBuf,
-    hosts: PathBuf,
-    /// The judge of histories.
-    pub porcupine: PathBuf,
+    hosts: Hosts,
+    porcupine: PathBuf,
 }
 
 impl Stage {
@@ -46,7 +45,7 @@ impl Stage {
                 .with_context(|| format!("cannot empty {}", directory.display()))?;
         }
         std::fs::create_dir_all(&directory)?;
-        let hosts = inside::furnish(&directory)?;
+        let hosts = Hosts::new(inside::furnish(&directory)?);
         let porcupine = build_porcupine(&directory)?;
         let cluster = Cluster::start(&Options::default()).await;
         cluster.install_definitions().await;
@@ -98,14 +97,16 @@ pub struct Site<'a> {
     directory: PathBuf,
     kubelet: JoinHandle<()>,
     operator: Operator,
+    /// How often the operator died by itself.
+    pub deaths: u32,
 }
 
 impl<'a> Site<'a> {
-    /// Opens one with a cluster of so many members.
+    /// Opens one with a cluster of so many members, and an operator that dies after so many calls where that is given.
     ///
     /// # Errors
     /// When the cluster is refused, or the operator does not start.
-    pub async fn open(stage: &'a Stage, namespace: &str, members: i32) -> Result<Self> {
+    pub async fn open(stage: &'a Stage, namespace: &str, members: i32, calls: Option<u32>) -> Result<Self> {
         let client = stage.cluster.admin.clone();
         let directory = stage.directory.join(namespace);
         std::fs::create_dir_all(&directory)?;
@@ -123,10 +124,15 @@ impl<'a> Site<'a> {
             namespace,
             &binaries().join("etcd"),
             &directory,
-            &stage.hosts,
+            stage.hosts.clone(),
         );
         let machines = kubelet.machines();
-        let operator = Operator::start(&stage.kubeconfig, &directory.join("operator.log"), None)?;
+        let operator = Operator::start(
+            &stage.kubeconfig,
+            namespace,
+            &directory.join("operator.log"),
+            calls,
+        )?;
         Ok(Self {
             stage,
             place: Place {
@@ -138,6 +144,7 @@ impl<'a> Site<'a> {
             directory,
             kubelet: tokio::spawn(kubelet.run()),
             operator,
+            deaths: 0,
         })
     }
 
@@ -176,16 +183,17 @@ impl<'a> Site<'a> {
     /// # Errors
     /// When it does not start.
     pub fn restart_operator(&mut self) -> Result<()> {
-        self.start_operator(None)
+        let log = self.directory.join("operator.log");
+        self.operator = Operator::start(&self.stage.kubeconfig, &self.place.namespace, &log, None)?;
+        Ok(())
     }
 
-    /// Starts the operator anew; it dies after so many calls where that is given.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub fn start_operator(&mut self, calls: Option<u32>) -> Result<()> {
-        let log = self.directory.join("operator.log");
-        self.operator = Operator::start(&self.stage.kubeconfig, &log, calls)?;
+    /// Starts an operator that died again.
+    fn tend_operator(&mut self) -> Result<()> {
+        if self.operator.has_ended() {
+            self.deaths += 1;
+            self.restart_operator()?;
+        }
         Ok(())
     }
 
@@ -196,6 +204,7 @@ impl<'a> Site<'a> {
     pub async fn wait_until_whole(&mut self, members: i32) -> Result<()> {
         let begun = Instant::now();
         loop {
+            self.tend_operator()?;
             let object = self.clusters().get(CLUSTER).await?;
             if is_whole(&object, members) {
                 return Ok(());
@@ -209,6 +218,31 @@ impl<'a> Site<'a> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Waits until a pod is no member's any more.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn wait_until_changed(&mut self, pod: &str) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.tend_operator()?;
+            let status = self.clusters().get(CLUSTER).await?.status.unwrap_or_default();
+            if !status.members.iter().any(|member| member.pod == pod) {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "{pod} lost its data and is still a member"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The judge of histories.
+    pub fn porcupine(&self) -> &Path {
+        &self.stage.porcupine
     }
 
     /// Checks that nothing in the namespace changes any more.
