@@ -47,9 +47,7 @@ bench: build ## The benchmarks, or one with T=NAME: tables, and target/bench/NAM
 
 .PHONY: soak
 soak: ## Long seeded runs that look for faults, or one with T=NAME; goes on where it was; SEED=n repeats a round
-	@e2e/packages gcc make
-	cargo build --release --locked -p skep-e2e --bin soak
-	SEED=$(SEED) $(CARGO_TARGET_DIR)/release/soak $(T)
+	SEED=$(SEED) e2e/soak $(T)
 
 .PHONY: fmt
 fmt: ## Format the code

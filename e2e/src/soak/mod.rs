@@ -56,7 +56,7 @@ const ETCD: [Part; 2] = [
     Part {
         name: "etcd-faults",
         goal: Goal::Seeds(100),
-        lanes: 4,
+        lanes: 5,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.round(seed)))
@@ -65,7 +65,7 @@ const ETCD: [Part; 2] = [
     Part {
         name: "etcd-crashes",
         goal: Goal::Points(etcd::CRASHES),
-        lanes: 4,
+        lanes: 5,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |calls| soak.crash(calls)))

@@ -4,6 +4,7 @@
 //! differ. A day's loads are the truth; a strategy sees what was measured of them.
 
 mod fleet;
+mod known;
 mod outcome;
 mod run;
 mod scenario;

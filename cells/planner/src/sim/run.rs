@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::fleet::{Fleet, Life};
+use super::known::Known;
 use super::outcome::{Day, Outcome};
 use super::scenario::{POOL, Scenario, ScenarioError, cell_name};
 use super::strategy::Strategy;
@@ -22,9 +23,6 @@ use crate::resource::{MILLI, Resource, Vector};
 use crate::state::{Delta, State};
 
 const DAY: Seconds = 86_400;
-/// The share of a day's measure in what is known of a tenant: a half-life of a week, so that the season of the week is
-/// part of the deviation.
-const FRESH: f64 = 0.094;
 /// Above this a cell is too full for its own good.
 const HOT: f64 = 0.95;
 
@@ -71,14 +69,6 @@ pub fn fleet_at_end(scenario: &Scenario, seed: u64) -> Result<(Pool, Classes, Ve
         world.state.classes().clone(),
         world.state.tenants().cloned().collect(),
     ))
-}
-
-/// What was measured of a tenant: decayed moments, in units.
-#[derive(Clone, Copy)]
-struct Known {
-    days: u32,
-    mean: Vector<f64>,
-    square: Vector<f64>,
 }
 
 struct World<'a> {
@@ -320,32 +310,11 @@ impl<'a> World<'a> {
     }
 
     fn learn(&mut self, tenant: &Tenant, load: &Vector<f64>) -> Demand {
-        let known = self.known.entry(tenant.name.clone()).or_insert(Known {
-            days: 0,
-            mean: *load,
-            square: Vector::from_fn(|r| load[r] * load[r]),
-        });
-        known.days += 1;
-        known.mean = Vector::from_fn(|r| known.mean[r] + FRESH * (load[r] - known.mean[r]));
-        known.square = Vector::from_fn(|r| known.square[r] + FRESH * (load[r] * load[r] - known.square[r]));
-        let known = *known;
-        let milli = |units: f64| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a float's cast saturates"
-            )]
-            let milli = (units * MILLI).round() as u32;
-            milli
-        };
-        let measured = Demand {
-            mean: Vector::from_fn(|r| milli(known.mean[r])),
-            deviation: Vector::from_fn(|r| {
-                milli((known.square[r] - known.mean[r] * known.mean[r]).max(0.0).sqrt())
-            }),
-        };
+        let known = self.known.entry(tenant.name.clone());
+        let known = known.or_insert_with(|| Known::new(load));
+        let measured = known.learn(load);
         // A week tells little of a tenant: until then it is reckoned no smaller than its class.
-        if known.days < 7 {
+        if known.days() < 7 {
             measured.max(&self.state.classes().get(tenant.class).prior)
         } else {
             measured

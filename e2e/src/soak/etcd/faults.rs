@@ -46,7 +46,7 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// Chooses one for the pods that are there.
-    pub fn choose(chance: &mut StdRng, pods: Vec<String>) -> Self {
+    pub fn choose(chance: &mut StdRng, pods: &[String]) -> Self {
         let Some(pod) = pods.choose(chance).cloned() else {
             return Self::KillOperator;
         };

@@ -1,7 +1,7 @@
 //! Namespaces of its own for processes, mounts and network, so that the kernel takes away all that a run started, however
 //! it ends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +18,8 @@ pub fn is_inside() -> bool {
 /// # Errors
 /// When it cannot be started.
 pub fn run_again(arguments: &[&str]) -> Result<bool> {
+    // Inside there is no network for Go to fetch a module from.
+    build_porcupine(&porcupine()?)?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let status = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid"])
@@ -30,11 +32,39 @@ pub fn run_again(arguments: &[&str]) -> Result<bool> {
     Ok(status.success())
 }
 
+/// Where the judge of histories is.
+///
+/// # Errors
+/// When this program is not in a target directory.
+pub fn porcupine() -> Result<PathBuf> {
+    Ok(crate::bench::directory()?
+        .with_file_name("soak")
+        .join("porcupine"))
+}
+
+/// Builds it.
+///
+/// # Errors
+/// When Go does not.
+pub fn build_porcupine(program: &Path) -> Result<()> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("porcupine");
+    let output = Command::new("go")
+        .args(["build", "-o"])
+        .arg(program)
+        .arg(".")
+        .current_dir(source)
+        .output()
+        .context("cannot run go")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "go build of porcupine: {}", said.trim());
+    Ok(())
+}
+
 /// Loopback, a bridge for members, an own `/run`, and an own `/etc/hosts`, whose path is returned.
 ///
 /// # Errors
 /// When the kernel refuses one of them.
-pub fn furnish(directory: &Path) -> Result<std::path::PathBuf> {
+pub fn furnish(directory: &Path) -> Result<PathBuf> {
     ensure!(is_inside(), "only inside of namespaces of its own");
     run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
     run("ip", &["link", "set", "lo", "up"])?;

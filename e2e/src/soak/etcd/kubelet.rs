@@ -2,12 +2,11 @@
 //! network of its own, on a volume of its own, as the pod says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -15,80 +14,18 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::machine::{Network, Volume};
+use super::container::{Running, is_ready, status};
+use super::hosts::Hosts;
+use super::machine::{Machine, Machines, Network, Volume};
 
 /// The zones, one node each.
 pub const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Between two looks; kubelet's own loop takes up to a second.
 const PERIOD: Duration = Duration::from_millis(200);
-/// Before a container that ended is started again; kubelet begins with ten seconds.
-const RESTART: Duration = Duration::from_millis(500);
-
-/// What runs, by pod; faults reach into it.
-#[derive(Clone, Default)]
-pub struct Machines(Arc<Mutex<BTreeMap<String, Machine>>>);
-
-/// One pod's machine.
-#[derive(Debug, Clone)]
-pub struct Machine {
-    /// The process of its etcd, while there is one.
-    pub process: Option<Pid>,
-    /// Its network.
-    pub network: Network,
-    /// Its volume.
-    pub volume: Volume,
-    /// Empty its volume before the next start.
-    pub is_to_be_wiped: bool,
-}
-
-impl Machine {
-    /// Sends a signal to its etcd, where one runs.
-    pub fn signal(&self, signal: Signal) {
-        if let Some(process) = self.process {
-            // It may have ended in between.
-            let _ = kill(process, signal);
-        }
-    }
-}
-
-impl Machines {
-    /// What one pod runs on.
-    pub fn get(&self, pod: &str) -> Option<Machine> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(pod)
-            .cloned()
-    }
-
-    /// The pods with a machine.
-    pub fn names(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
-            .collect()
-    }
-
-    /// Changes one.
-    pub fn change(&self, pod: &str, change: impl FnOnce(&mut Machine)) {
-        if let Some(machine) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(pod) {
-            change(machine);
-        }
-    }
-
-    fn put(&self, pod: &str, machine: Machine) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(pod.to_owned(), machine);
-    }
-
-    fn remove(&self, pod: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
-    }
-}
+/// The longest that a probe may take.
+const PROBE: Duration = Duration::from_millis(500);
+/// Between two looks at the Secrets of a pod; kubelet takes up to a minute.
+const SECRETS: Duration = Duration::from_secs(5);
 
 /// Runs the pods of a namespace.
 pub struct Kubelet {
@@ -98,36 +35,36 @@ pub struct Kubelet {
     directory: PathBuf,
     hosts: Hosts,
     machines: Machines,
+    http: reqwest::Client,
     running: BTreeMap<String, Running>,
     /// The zone of each claim, from its first pod on.
     zones: BTreeMap<String, usize>,
 }
 
-struct Running {
-    uid: String,
-    child: Option<Child>,
-    network: Network,
-    volume: Volume,
-    restarts: i32,
-    ended: Option<Instant>,
-    last_exit: Option<i32>,
-    is_ready: bool,
-    told: Option<serde_json::Value>,
-}
-
 impl Kubelet {
     /// One for a namespace; volumes and logs go into a directory.
-    pub fn new(client: Client, namespace: &str, program: &Path, directory: &Path, hosts: Hosts) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When no HTTP client can be made for its probes.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        program: &Path,
+        directory: &Path,
+        hosts: Hosts,
+    ) -> Result<Self> {
+        let http = reqwest::Client::builder().timeout(PROBE).no_proxy().build()?;
+        Ok(Self {
             client,
             namespace: namespace.to_owned(),
             program: program.to_owned(),
             directory: directory.to_owned(),
             hosts,
             machines: Machines::default(),
+            http,
             running: BTreeMap::new(),
             zones: BTreeMap::new(),
-        }
+        })
     }
 
     /// What runs.
@@ -210,78 +147,66 @@ impl Kubelet {
         if self.running.get(&name).is_some_and(|running| running.uid != uid) {
             self.end(&name)?;
         }
-        if !self.running.contains_key(&name) {
-            let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
-            let Some(found) = claims.get_opt(&claim(pod)?).await? else {
-                return Ok(());
-            };
-            if found.metadata.deletion_timestamp.is_some() {
-                return Ok(());
-            }
-            let volume = Volume::open(&self.directory, &found.uid().unwrap_or_default())?;
-            let network = Network::attach()?;
-            self.machines.put(
-                &name,
-                Machine {
-                    process: None,
-                    network: network.clone(),
-                    volume: volume.clone(),
-                    is_to_be_wiped: false,
-                },
-            );
-            let running = Running {
-                uid,
-                child: None,
-                network,
-                volume,
-                restarts: -1,
-                ended: None,
-                last_exit: None,
-                is_ready: false,
-                told: None,
-            };
-            self.running.insert(name.clone(), running);
+        if !self.running.contains_key(&name) && !self.admit(pod).await? {
+            return Ok(());
         }
-        let secrets = self.mount_secrets(pod).await?;
+        let mounted = self.running.get(&name).and_then(|running| running.mounted);
+        let secrets = match mounted {
+            Some(mounted) if mounted.elapsed() < SECRETS => None,
+            _ => Some(self.mount_secrets(pod).await?),
+        };
         let Some(running) = self.running.get_mut(&name) else {
             return Ok(());
         };
-        if let Some(status) = running.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
-            running.child = None;
-            running.ended = Some(Instant::now());
-            running.last_exit = status.code();
-            self.machines.change(&name, |machine| machine.process = None);
+        if let Some(secrets) = secrets {
+            (running.secrets, running.mounted) = (secrets, Some(Instant::now()));
         }
-        let is_due = running.ended.is_none_or(|ended| ended.elapsed() >= RESTART);
-        if running.child.is_none() && is_due {
-            if self
-                .machines
-                .get(&name)
-                .is_some_and(|machine| machine.is_to_be_wiped)
-            {
-                running.volume.wipe()?;
-                self.machines
-                    .change(&name, |machine| machine.is_to_be_wiped = false);
-            }
-            let log = self.directory.join(format!("{name}.log"));
-            let child = start(pod, &self.program, running, &secrets, &log)?;
-            let process = i32::try_from(child.id()).map(Pid::from_raw).ok();
-            self.machines.change(&name, |machine| machine.process = process);
-            running.restarts += 1;
-            running.child = Some(child);
-        }
-        running.is_ready = running.child.is_some() && is_ready(&running.network.address).await;
+        let log = self.directory.join(format!("{name}.log"));
+        running.tend(pod, &self.program, &log, &self.machines)?;
+        running.is_ready = running.child.is_some() && is_ready(&self.http, &running.network.address).await;
         let status = status(pod, running);
         if running.told.as_ref() != Some(&status) {
-            let patch = pods
-                .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
-                .await;
-            if patch.is_ok() {
+            let patch = Patch::Merge(&status);
+            let patched = pods.patch_status(&name, &PatchParams::default(), &patch).await;
+            if patched.is_ok() {
                 running.told = Some(status);
             }
-            expected(patch.map(|_| ()))?;
+            expected(patched.map(|_| ()))?;
         }
         Ok(())
+    }
+
+    /// Gives a pod a network and its claim's volume; false while there is no such claim.
+    async fn admit(&mut self, pod: &Pod) -> Result<bool> {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = claims.get_opt(&claim(pod)?).await?;
+        let Some(found) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
+            return Ok(false);
+        };
+        let volume = Volume::open(&self.directory, &found.uid().unwrap_or_default())?;
+        let network = Network::attach()?;
+        let machine = Machine {
+            process: None,
+            network: network.clone(),
+            volume: volume.clone(),
+            is_to_be_wiped: false,
+        };
+        self.machines.put(&pod.name_any(), machine);
+        let running = Running {
+            uid: pod.uid().unwrap_or_default(),
+            child: None,
+            network,
+            volume,
+            restarts: -1,
+            ended: None,
+            last_exit: None,
+            is_ready: false,
+            told: None,
+            secrets: Vec::new(),
+            mounted: None,
+        };
+        self.running.insert(pod.name_any(), running);
+        Ok(true)
     }
 
     /// Writes a pod's Secrets where its etcd reads them, as kubelet does from time to time.
@@ -365,37 +290,10 @@ impl Kubelet {
             let subdomain = pod.spec.as_ref().and_then(|spec| spec.subdomain.clone());
             if let (Some(running), Some(subdomain)) = (self.running.get(&pod.name_any()), subdomain) {
                 let (address, name) = (&running.network.address, pod.name_any());
-                lines += &format!("{address} {name}.{subdomain}.{}.svc\n", self.namespace);
+                writeln!(lines, "{address} {name}.{subdomain}.{}.svc", self.namespace)?;
             }
         }
         self.hosts.write(&self.namespace, lines)
-    }
-}
-
-/// The members' host names of all namespaces, in the one file that everybody reads.
-#[derive(Clone)]
-pub struct Hosts {
-    file: PathBuf,
-    lines: Arc<Mutex<BTreeMap<String, String>>>,
-}
-
-impl Hosts {
-    /// In a file, which is mounted and therefore written in place.
-    pub fn new(file: PathBuf) -> Self {
-        Self {
-            file,
-            lines: Arc::default(),
-        }
-    }
-
-    fn write(&self, namespace: &str, own: String) -> Result<()> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.get(namespace) == Some(&own) {
-            return Ok(());
-        }
-        lines.insert(namespace.to_owned(), own);
-        let all: String = lines.values().map(String::as_str).collect();
-        Ok(std::fs::write(&self.file, format!("127.0.0.1 localhost\n{all}"))?)
     }
 }
 
@@ -417,87 +315,4 @@ fn claim(pod: &Pod) -> Result<String> {
         .into_iter()
         .find_map(|volume| volume.persistent_volume_claim);
     Ok(claim.context("a pod without a claim")?.claim_name)
-}
-
-fn start(
-    pod: &Pod,
-    program: &Path,
-    running: &Running,
-    secrets: &[(String, PathBuf)],
-    log: &Path,
-) -> Result<Child> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let Some(container) = spec.containers.into_iter().next() else {
-        bail!("a pod without a container");
-    };
-    let data = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .find(|mount| mount.name == "data");
-    let data = data
-        .map(|mount| mount.mount_path.clone())
-        .context("a pod without a mount of its data")?;
-    let arguments = container.args.unwrap_or_default().into_iter().map(|argument| {
-        let mut argument = argument.replace(&data, &running.volume.path.display().to_string());
-        for (path, directory) in secrets {
-            argument = argument.replace(path.as_str(), &directory.display().to_string());
-        }
-        argument
-    });
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net={}", running.network.path()))
-        .arg(program)
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(log);
-    for variable in container.env.into_iter().flatten() {
-        let field = variable.value_from.and_then(|source| source.field_ref);
-        let annotation = field.and_then(|field| {
-            let key = field
-                .field_path
-                .strip_prefix("metadata.annotations['")?
-                .strip_suffix("']")?
-                .to_owned();
-            pod.annotations().get(&key).cloned()
-        });
-        if let Some(value) = variable.value.or(annotation) {
-            command.env(variable.name, value);
-        }
-    }
-    command.spawn().context("cannot start etcd")
-}
-
-async fn is_ready(address: &str) -> bool {
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_millis(500))
-        .no_proxy()
-        .build();
-    let Ok(client) = client else {
-        return false;
-    };
-    let answer = client.get(format!("http://{address}:2381/readyz")).send().await;
-    answer.is_ok_and(|answer| answer.status().is_success())
-}
-
-fn status(pod: &Pod, running: &Running) -> serde_json::Value {
-    let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
-    let image = container
-        .and_then(|container| container.image.clone())
-        .unwrap_or_default();
-    let state = match (&running.child, running.last_exit) {
-        (Some(_), _) => json!({"running": {}}),
-        (None, code) => json!({"terminated": {"exitCode": code.unwrap_or(137)}}),
-    };
-    let ready = if running.is_ready { "True" } else { "False" };
-    json!({"status": {
-        "phase": "Running",
-        "podIP": running.network.address,
-        "podIPs": [{"ip": running.network.address}],
-        "conditions": [{"type": "Ready", "status": ready}, {"type": "PodScheduled", "status": "True"}],
-        "containerStatuses": [{"name": "etcd", "image": image, "imageID": image, "ready": running.is_ready,
-            "restartCount": running.restarts.max(0), "state": state}],
-    }})
 }

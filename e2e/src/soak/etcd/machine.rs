@@ -1,11 +1,84 @@
 //! What a member runs on: a network namespace that can be cut off, and a volume of real size that can be full.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::inside::run;
+
+/// What runs, by pod; faults reach into it.
+#[derive(Clone, Default)]
+pub struct Machines(Arc<Mutex<BTreeMap<String, Machine>>>);
+
+/// One pod's machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The process of its etcd, while there is one.
+    pub process: Option<Pid>,
+    /// Its network.
+    pub network: Network,
+    /// Its volume.
+    pub volume: Volume,
+    /// Empty its volume before the next start.
+    pub is_to_be_wiped: bool,
+}
+
+impl Machine {
+    /// Sends a signal to its etcd, where one runs.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(process) = self.process {
+            // It may have ended in between.
+            let _ = kill(process, signal);
+        }
+    }
+}
+
+impl Machines {
+    /// What one pod runs on.
+    pub fn get(&self, pod: &str) -> Option<Machine> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(pod)
+            .cloned()
+    }
+
+    /// The pods with a machine.
+    pub fn names(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    /// Changes one.
+    pub fn change(&self, pod: &str, change: impl FnOnce(&mut Machine)) {
+        if let Some(machine) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(pod) {
+            change(machine);
+        }
+    }
+
+    /// Adds one.
+    pub fn put(&self, pod: &str, machine: Machine) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pod.to_owned(), machine);
+    }
+
+    /// Takes one away.
+    pub fn remove(&self, pod: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
+    }
+}
 
 /// A network namespace with an address of its own.
 #[derive(Debug, Clone)]
@@ -129,10 +202,19 @@ impl Volume {
             return Ok(std::fs::remove_file(ballast)?);
         }
         let free = nix::sys::statvfs::statvfs(&self.path)?;
-        let bytes = free.blocks_available() * free.fragment_size();
+        let most = free.blocks_available() * free.fragment_size() / 10 * 9;
         run(
             "fallocate",
-            &["-l", &bytes.to_string(), &ballast.display().to_string()],
-        )
+            &["-l", &most.to_string(), &ballast.display().to_string()],
+        )?;
+        // Etcd writes meanwhile, so that the rest is taken block by block.
+        let mut file = std::fs::OpenOptions::new().append(true).open(ballast)?;
+        loop {
+            match file.write_all(&[0; 8192]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! Whatever fails, no acknowledged write is lost, no revision goes back, no volume of a member goes, and once the faults
 //! have stopped the cluster is whole and the operator writes nothing any more.
 
+mod container;
 mod faults;
+mod hosts;
 pub mod inside;
 mod kubelet;
 mod kv;
@@ -26,7 +28,7 @@ use faults::Fault;
 use stage::{Site, Stage};
 
 /// How long after the last fault the operator must be found silent.
-const SILENCE: Duration = Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(6);
 /// How many steps a round has.
 const STEPS: u32 = 3;
 
@@ -147,7 +149,7 @@ async fn finish(site: Site<'_>, writers: writers::Writers, mut totals: Totals) -
     })
     .await
     .context("no write was acknowledged after the last step")?;
-    let history = tokio::time::timeout(Duration::from_secs(60), writers.stop())
+    let history = tokio::time::timeout(Duration::from_mins(1), writers.stop())
         .await
         .context("clients do not end")?;
     site.is_silent(SILENCE).await?;
@@ -195,7 +197,10 @@ async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<St
         Step::Wipe => wipe(site, &victim),
     }
     tokio::time::sleep(Duration::from_millis(chance.random_range(0..4000))).await;
-    let fault = Fault::choose(chance, site.machines.names());
+    let fault = Fault::choose(chance, &site.machines.names());
     fault.happen(site, chance).await?;
+    if step == Step::Wipe {
+        site.wait_until_changed(&victim).await?;
+    }
     Ok(fault.to_string())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,13 +14,17 @@ use skep_api::etcd_cluster::EtcdCluster;
 use skep_testing::{Cluster, Options, binaries};
 use tokio::task::JoinHandle;
 
+use super::hosts::Hosts;
 use super::inside;
-use super::kubelet::{Hosts, Kubelet, Machines, ZONES};
+use super::kubelet::{Kubelet, ZONES};
+use super::machine::Machines;
 use super::operator::Operator;
 use super::writers::{self, Place};
 
 /// The longest that a cluster may take to be whole again.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How long it must be whole.
+const SETTLED: Duration = Duration::from_secs(3);
 const CLUSTER: &str = "etcd";
 
 /// What all rounds share.
@@ -46,7 +49,7 @@ impl Stage {
         }
         std::fs::create_dir_all(&directory)?;
         let hosts = Hosts::new(inside::furnish(&directory)?);
-        let porcupine = build_porcupine(&directory)?;
+        let porcupine = inside::porcupine()?;
         let cluster = Cluster::start(&Options::default()).await;
         cluster.install_definitions().await;
         for zone in ZONES {
@@ -66,25 +69,6 @@ impl Stage {
             porcupine,
         })
     }
-}
-
-fn build_porcupine(directory: &Path) -> Result<PathBuf> {
-    let program = directory.join("porcupine");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("porcupine");
-    // Inside there is no network; the modules were fetched outside.
-    let output = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(source)
-        .output();
-    let output = output.context("cannot run go")?;
-    ensure!(
-        output.status.success(),
-        "go build: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(program)
 }
 
 /// One round's namespace.
@@ -125,7 +109,7 @@ impl<'a> Site<'a> {
             &binaries().join("etcd"),
             &directory,
             stage.hosts.clone(),
-        );
+        )?;
         let machines = kubelet.machines();
         let operator = Operator::start(
             &stage.kubeconfig,
@@ -197,16 +181,19 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Waits until all members serve and nothing is under way.
+    /// Waits until all members serve and nothing is under way, and it stays so for a while: what just happened may not be
+    /// noticed yet.
     ///
     /// # Errors
     /// When that takes too long; with what the status says.
     pub async fn wait_until_whole(&mut self, members: i32) -> Result<()> {
         let begun = Instant::now();
+        let mut since: Option<Instant> = None;
         loop {
             self.tend_operator()?;
             let object = self.clusters().get(CLUSTER).await?;
-            if is_whole(&object, members) {
+            since = is_whole(&object, members).then(|| since.unwrap_or_else(Instant::now));
+            if since.is_some_and(|since| since.elapsed() > SETTLED) {
                 return Ok(());
             }
             if begun.elapsed() > PATIENCE {

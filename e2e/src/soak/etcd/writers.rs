@@ -37,7 +37,8 @@ pub struct Call {
     write: bool,
     value: String,
     /// When it was made, in nanoseconds from the beginning.
-    call: u64,
+    #[serde(rename = "call")]
+    made: u64,
     /// When it was answered; nothing when nobody knows whether it was carried out.
     #[serde(rename = "return")]
     returned: Option<u64>,
@@ -129,11 +130,11 @@ fn no_revision_goes_back(answered: &[&Call]) -> Result<()> {
     let mut by_end = answered.to_vec();
     by_end.sort_by_key(|call| call.returned);
     let mut by_begin = answered.to_vec();
-    by_begin.sort_by_key(|call| call.call);
+    by_begin.sort_by_key(|call| call.made);
     let mut ended = by_end.into_iter().peekable();
     let mut newest: i64 = 0;
     for call in by_begin {
-        while let Some(earlier) = ended.next_if(|earlier| earlier.returned < Some(call.call)) {
+        while let Some(earlier) = ended.next_if(|earlier| earlier.returned < Some(call.made)) {
             newest = newest.max(earlier.revision);
         }
         let is_newer = call.revision > newest || (!call.write && call.revision == newest);
@@ -230,7 +231,7 @@ async fn work(place: Place, history: History, mut chance: StdRng, stop: Cancella
             key: format!("soak/{key}"),
             write: is_write,
             value: String::new(),
-            call: history.now(),
+            made: history.now(),
             returned: None,
             revision: 0,
         };
@@ -305,4 +306,61 @@ async fn connect(place: &Place, chance: &mut StdRng) -> Result<Kv> {
     let name = format!("{pod}.{cluster}-peer.{namespace}.svc");
     let connected = tokio::time::timeout(PATIENCE, Kv::connect(address, &name, &own, PATIENCE));
     connected.await.context("connecting takes too long")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (write, value, called at, answered at, revision)
+    type Row = (bool, &'static str, u64, Option<u64>, i64);
+
+    fn check(rows: &[Row], porcupine: &Path) -> Result<Checked> {
+        let history = History::new();
+        for (number, (write, value, made, returned, revision)) in rows.iter().enumerate() {
+            history.add(Call {
+                client: u64::try_from(number)?,
+                key: "soak/1".to_owned(),
+                write: *write,
+                value: (*value).to_owned(),
+                made: *made,
+                returned: *returned,
+                revision: *revision,
+            });
+        }
+        history.check(porcupine)
+    }
+
+    #[test]
+    fn what_was_lost_or_went_back_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let porcupine = directory.path().join("porcupine");
+        crate::soak::etcd::inside::build_porcupine(&porcupine).unwrap();
+        let check = |rows: &[Row]| check(rows, &porcupine);
+        let first = (true, "1", 1, Some(2), 2);
+        let second = (true, "2", 3, Some(4), 3);
+        let unknown = (true, "2", 3, None, 0);
+        let read = |value, revision| (false, value, 5, Some(6), revision);
+        let right = check(&[first, second, read("2", 3)]).expect("a right history");
+        assert_eq!((right.writes, right.reads, right.unknown), (2, 1, 0));
+        // Of a write without an answer nobody knows: either is right.
+        check(&[first, unknown, read("1", 2)]).expect("it was not carried out");
+        check(&[first, unknown, read("2", 3)]).expect("it was carried out");
+        for (wrong, rows) in [
+            ("an acknowledged write is lost", vec![first, second, read("1", 3)]),
+            ("all is lost", vec![first, read("", 2)]),
+            ("a revision went back", vec![first, second, read("2", 2)]),
+            (
+                "a write has an older revision",
+                vec![first, (true, "2", 3, Some(4), 2)],
+            ),
+            (
+                "a read goes back",
+                vec![first, unknown, read("2", 3), (false, "1", 7, Some(8), 3)],
+            ),
+            ("nobody wrote it", vec![first, read("7", 2)]),
+        ] {
+            assert!(check(&rows).is_err(), "{wrong}");
+        }
+    }
 }
