@@ -115,7 +115,9 @@ impl Part {
             self.goal.done(&ledger),
             self.goal
         );
-        self.run_lanes(ledger, |ledger, begun| self.goal.next(ledger, begun))
+        self.run_lanes(ledger, self.goal.count(), |ledger, begun| {
+            self.goal.next(ledger, begun)
+        })
     }
 
     /// Runs some rounds that are spread over what there is.
@@ -125,7 +127,7 @@ impl Part {
             Goal::Points(_) => (0..rounds).map(|round| 1 + round * POINTS / rounds).collect(),
         };
         println!("{}: a sample of {rounds} rounds", self.name);
-        self.run_lanes(Ledger::fresh(self.name)?, |_, begun| {
+        self.run_lanes(Ledger::fresh(self.name)?, rounds, |_, begun| {
             all.iter().copied().find(|seed| !begun.contains(seed))
         })
     }
@@ -134,10 +136,11 @@ impl Part {
     fn run_lanes(
         &self,
         ledger: Ledger,
+        count: u64,
         next: impl Fn(&Ledger, &BTreeSet<u64>) -> Option<u64> + Sync,
     ) -> Result<bool> {
         let round = (self.prepare)()?;
-        let bar = ProgressBar::new(self.goal.count()).with_style(ProgressStyle::with_template(
+        let bar = ProgressBar::new(count).with_style(ProgressStyle::with_template(
             "{bar:40} {pos}/{len}, {elapsed}, {msg}",
         )?);
         let progress = Mutex::new(Progress {

@@ -176,6 +176,21 @@ impl Volume {
         Ok(Self { path })
     }
 
+    /// Unmounts and removes all volumes of a directory.
+    ///
+    /// # Errors
+    /// When one is still in use.
+    pub fn remove_all(directory: &Path) -> Result<()> {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "img") {
+                run("umount", &[&path.with_extension("").display().to_string()])?;
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Empties it.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use super::ledger::Totals;
 use faults::Fault;
 use stage::{Site, Stage};
 
-/// How long after the last fault the operator must be found silent.
+/// For how long nothing may be written once all is whole, in most rounds.
 const SILENCE: Duration = Duration::from_secs(6);
 /// How many steps a round has.
 const STEPS: u32 = 3;
@@ -104,7 +104,16 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
         totals.add("steps", 1);
         totals.add("faults", u64::from(told != faults::NONE));
     }
-    finish(site, writers, totals).await
+    finish(site, writers, silence(seed), totals).await
+}
+
+/// A minute in the first of each twenty rounds, while others run beside it; ten minutes in each hundredth.
+fn silence(seed: u64) -> Duration {
+    match seed {
+        seed if seed.is_multiple_of(100) => Duration::from_mins(10),
+        seed if seed % 20 == 1 => Duration::from_mins(1),
+        _ => SILENCE,
+    }
 }
 
 /// Every part of a member's life: it is formed, joined, lost, replaced and removed.
@@ -133,14 +142,19 @@ async fn crash(stage: &Stage, calls: u64) -> Result<Totals> {
         .context("it never had one member again")?;
     let mut totals = Totals::default();
     totals.add(CRASHES, site.deaths.into());
-    finish(site, writers, totals).await
+    finish(site, writers, SILENCE, totals).await
 }
 
 /// How deaths of the operator are counted.
 pub const CRASHES: &str = "deaths of the operator";
 
 /// What must hold once all is over.
-async fn finish(site: Site<'_>, writers: writers::Writers, mut totals: Totals) -> Result<Totals> {
+async fn finish(
+    site: Site<'_>,
+    writers: writers::Writers,
+    silence: Duration,
+    mut totals: Totals,
+) -> Result<Totals> {
     let before = writers.history.acknowledged();
     tokio::time::timeout(Duration::from_secs(20), async {
         while writers.history.acknowledged() <= before {
@@ -152,7 +166,7 @@ async fn finish(site: Site<'_>, writers: writers::Writers, mut totals: Totals) -
     let history = tokio::time::timeout(Duration::from_mins(1), writers.stop())
         .await
         .context("clients do not end")?;
-    site.is_silent(SILENCE).await?;
+    site.is_silent(silence).await?;
     site.has_all_volumes().await?;
     let checked = history.check(site.porcupine())?;
     ensure!(

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::hosts::Hosts;
 use super::inside;
 use super::kubelet::{Kubelet, ZONES};
-use super::machine::Machines;
+use super::machine::{Machines, Volume};
 use super::operator::Operator;
 use super::writers::{self, Place};
 
@@ -301,7 +301,7 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Deletes everything and waits until the operator is done with it.
+    /// Deletes everything, waits until the operator is done with it, and removes volumes and logs.
     ///
     /// # Errors
     /// When that takes too long.
@@ -312,6 +312,9 @@ impl<'a> Site<'a> {
             ensure!(begun.elapsed() < PATIENCE, "the cluster is never deleted");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        // What a round without a fault leaves is of no use to anybody.
+        Volume::remove_all(&self.directory)?;
+        std::fs::remove_dir_all(&self.directory)?;
         Ok(())
     }
 }
