@@ -46,8 +46,26 @@ fn of_pod(pod: &Value) -> Vec<Container> {
 
 /// Kills every process of a container with SIGKILL.
 pub fn kill_container(container: &Container) -> Result<()> {
+    signal_container(container, Signal::SIGKILL)
+}
+
+/// Sends every process of a container a signal.
+pub fn signal_container(container: &Container, signal: Signal) -> Result<()> {
+    let told = processes(container)?
+        .into_iter()
+        .filter(|process| kill(*process, signal).is_ok());
+    ensure!(
+        told.count() > 0,
+        "no process of {} is on this machine",
+        container.name
+    );
+    Ok(())
+}
+
+/// The processes of a container on this machine.
+pub fn processes(container: &Container) -> Result<Vec<Pid>> {
     ensure!(container.id.len() == 64, "{container:?} has no id");
-    let mut killed = 0;
+    let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry
             .file_name()
@@ -58,11 +76,10 @@ pub fn kill_container(container: &Container) -> Result<()> {
         };
         let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
         if cgroup.contains(&container.id) {
-            killed += i32::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+            found.push(Pid::from_raw(pid));
         }
     }
-    ensure!(killed > 0, "no process of {} is on this machine", container.name);
-    Ok(())
+    Ok(found)
 }
 
 /// The one running container whose name ends so.

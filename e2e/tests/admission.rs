@@ -111,3 +111,40 @@ async fn what_was_fixed_at_birth_cannot_be_changed() {
         );
     }
 }
+
+#[tokio::test]
+#[ignore = "was never run on the platform: the next step"]
+async fn a_version_of_etcd_that_skips_a_minor_one_is_refused() {
+    let platform = Platform::connect().unwrap();
+    let namespace = format!("cp-{}", platform.cpid("demo").await.unwrap());
+    let patch = |version: &str| {
+        let spec = serde_json::json!({"spec": {"version": version}}).to_string();
+        let arguments = [
+            "-n",
+            &namespace,
+            "patch",
+            "etcdcluster",
+            "etcd",
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+        ];
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).chain([spec]).collect();
+        let platform = &platform;
+        async move {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            platform.kubectl(&arguments).await.unwrap()
+        }
+    };
+    patch("3.7.4").await.success().unwrap();
+    patch("3.8.0").await.success().unwrap();
+    for skipped in ["3.9.0", "4.0.0"] {
+        let output = patch(skipped).await;
+        assert_ne!(output.status, 0, "{skipped} was taken");
+        assert!(
+            output.stderr.contains("one minor version at a time"),
+            "{}",
+            output.stderr
+        );
+    }
+}

@@ -44,9 +44,30 @@ pub(crate) fn decide(state: &State, seed: u64) -> (Plan, Report) {
     (planning.plan, planning.report)
 }
 
-/// What each cell answers to a tenant, by name, as if it was placed now.
+/// What each cell answers to a tenant, by name, with what it has given back: to placing it, moving it or leaving it there.
 pub(crate) fn explain(state: &State, tenant: &Tenant, seed: u64) -> Vec<Answer> {
-    Search::new(state, seed).explain(&Draft::new(state), tenant)
+    let mut draft = Draft::new(state);
+    let standing = state.tenant(&tenant.name);
+    for (standing, claim) in standing
+        .into_iter()
+        .flat_map(|standing| standing.claims().map(move |claim| (standing, claim)))
+    {
+        if let Some(slot) = state.slot(&claim.spot.cell) {
+            draft.give(slot, standing, claim);
+        }
+    }
+    // A tenant that runs is moved as what it takes; one that moves already, as what it will be.
+    let (class, demand) = match &tenant.place {
+        Place::Waiting | Place::Reserved { .. } => (tenant.class, state.demand_as(tenant, tenant.class)),
+        Place::Running { .. } => (tenant.class, tenant.demand),
+        Place::Moving(journey) => (journey.class, journey.demand),
+    };
+    let tenant = Tenant {
+        demand,
+        class,
+        ..tenant.clone()
+    };
+    Search::new(state, seed).explain(&draft, &tenant)
 }
 
 impl Planning<'_> {
@@ -226,5 +247,71 @@ fn verdict(cells: &std::collections::BTreeMap<Rule, u32>) -> (Rule, String) {
             )
         }
         None => (Rule::NoCell, "there is no cell at all".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::document::Document;
+
+    const FLEET: &str = "
+policy: {z: 0, accountLimit: 2}
+classes:
+  small:
+    prior: {mean: {cpu: 4}}
+    criteria: {nodes: [0, 9], memory: [0, 9], seats: [0, 9], datastore: [0, 9], watches: [0, 9]}
+  medium:
+    prior: {mean: {cpu: 6}}
+    criteria: {nodes: [9, 10], memory: [9, 10], seats: [9, 10], datastore: [9, 10], watches: [9, 10]}
+  large:
+    prior: {mean: {cpu: 8}}
+    criteria: {nodes: [10, null], memory: [10, null], seats: [10, null], datastore: [10, null], watches: [10, null]}
+pools:
+  eu: {region: eu, price: 1, leadSeconds: 1, maximum: 2, zones: {a: &zone {capacity: {cpu: 20}}, b: *zone, c: *zone}}
+cells:
+  one: {pool: eu}
+  two: {pool: eu}
+tenants:
+  first: {region: eu, cell: one, account: both, demand: {mean: {cpu: 3}}}
+  second: {region: eu, cell: one, account: both, demand: {mean: {cpu: 24}}}
+  moves: {region: eu, cell: one, movingTo: two, demand: {mean: {cpu: 1}}}
+  waits: {region: eu, demand: {mean: {cpu: 1}}}
+";
+
+    /// What each cell answers, in percent.
+    fn answers(name: &str) -> String {
+        let input = Document::parse(FLEET).and_then(Document::check).expect("a fleet");
+        let state = State::new(input);
+        let tenant = state.tenant(name).expect("a tenant");
+        let mut out = String::new();
+        for Answer {
+            cell, rule, binding, ..
+        } in state.explain(tenant, 0)
+        {
+            let percent = binding.map_or(0.0, |binding| binding.utilisation * 100.0);
+            write!(out, "{cell} {percent:.0} {rule:?}; ").expect("memory");
+        }
+        out
+    }
+
+    // A cell's zones take 19 − 8/2 = 15 each, and half of each tenant: 30 in all.
+
+    #[test]
+    fn what_a_tenant_has_already_is_not_counted_twice() {
+        assert_eq!(answers("first"), "one 93 None; two 23 None; ");
+        assert_eq!(answers("second"), "one 93 None; two 93 None; ");
+    }
+
+    #[test]
+    fn a_tenant_that_moves_is_what_it_will_be_and_has_room_in_one_cell() {
+        assert_eq!(answers("moves"), "one 103 Some(Room); two 13 None; ");
+    }
+
+    #[test]
+    fn a_tenant_that_waits_takes_no_less_than_its_class_starts_with() {
+        assert_eq!(answers("waits"), "one 107 Some(Room); two 27 None; ");
     }
 }

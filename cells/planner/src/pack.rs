@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::demand::{Demand, Sums};
-use crate::model::{Cell, Classes, Pool, Tenant};
+use crate::model::{Availability, Cell, Classes, Pool, Tenant};
 use crate::policy::Policy;
 use crate::resource::{MILLI, Resource, Vector};
 use crate::room::Room;
@@ -11,9 +11,10 @@ use crate::room::Room;
 /// Packs tenants into new cells of a pool, one cell after the other, and returns how many cells it takes; tenants that no
 /// empty cell holds are left out.
 ///
-/// Each cell takes the largest tenants that fit (first fit, decreasing), those whose demand swings before those whose
-/// demand is steady, because swings even out where they are together. Then two smaller tenants replace the last where they
-/// leave less over (best two fit; Friesen and Langston, 1991).
+/// Each cell takes tenants from the largest on, those whose demand swings before those whose demand is steady, because
+/// swings even out where they are together. When one does not fit, two others replace the last where they leave less over
+/// (best two fit; Friesen and Langston, 1991). Then whoever still fits comes in (first fit, decreasing), and the last is
+/// replaced once more.
 pub fn pack(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]) -> u32 {
     let empty = Room::new(&Cell::from_template(pool), classes, policy);
     let limit = empty.limit();
@@ -30,6 +31,9 @@ pub fn pack(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant])
             room: empty.clone(),
             last: None,
         };
+        let fitting = left.iter().position(|item| !cell.take(*item));
+        left.drain(..fitting.unwrap_or(left.len()));
+        cell.replace_last(&mut left);
         left.retain(|item| !cell.take(*item));
         cell.replace_last(&mut left);
         cells += 1;
@@ -98,14 +102,22 @@ impl<'a> Packing<'a> {
             demand, availability, ..
         } = last.tenant;
         without.room.give(demand, *availability, zone);
-        let free = 1.0 - without.room.fill(self.policy).max;
-        let mut best = last.size;
+        let full = without.room.fill(self.policy).max;
+        // What each adds to this cell, its deviation too.
+        let share = |item: &Item<'_>| {
+            let Tenant {
+                demand, availability, ..
+            } = item.tenant;
+            without.room.fit(self.policy, demand, *availability).max - full
+        };
+        let shares: Vec<f64> = left.iter().map(share).collect();
+        let mut best = share(&last);
         let mut pair = None;
-        for (one, other) in pairs(left, free) {
-            let size = left[one].size + left[other].size;
+        for (one, other) in pairs(&shares, 1.0 - full) {
+            let both = shares[one] + shares[other];
             let mut cell = without.clone();
-            if size > best && cell.take(left[one]) && cell.take(left[other]) {
-                best = size;
+            if both > best && cell.take(left[one]) && cell.take(left[other]) {
+                best = both;
                 pair = Some((one, other));
                 *self = cell;
             }
@@ -119,14 +131,14 @@ impl<'a> Packing<'a> {
     }
 }
 
-/// For each tenant the largest other that is not too large together with it, by position.
-fn pairs(left: &[Item<'_>], free: f64) -> Vec<(usize, usize)> {
-    let mut by_size: Vec<usize> = (0..left.len()).collect();
-    by_size.sort_by(|one, other| left[*one].size.total_cmp(&left[*other].size));
+/// For each share the largest other that is not too large together with it, by position.
+fn pairs(shares: &[f64], free: f64) -> Vec<(usize, usize)> {
+    let mut by_size: Vec<usize> = (0..shares.len()).collect();
+    by_size.sort_by(|one, other| shares[*one].total_cmp(&shares[*other]));
     let mut smaller = 0;
     let mut pairs = Vec::new();
     for (position, larger) in by_size.iter().enumerate().rev() {
-        while smaller < position && left[by_size[smaller]].size + left[*larger].size <= free {
+        while smaller < position && shares[by_size[smaller]] + shares[*larger] <= free {
             smaller += 1;
         }
         if let Some(other) = smaller.min(position).checked_sub(1) {
@@ -139,16 +151,26 @@ fn pairs(left: &[Item<'_>], free: f64) -> Vec<(usize, usize)> {
 /// No packing takes fewer cells: the greatest, over the dimensions, of the fleet's load by what a cell may hold, rounded up.
 ///
 /// The load of all tenants together is never more than the sum of the loads of its parts, so that it bounds every packing.
+/// Tenants that no empty cell holds are left out, and those in one zone too: of them a cell may hold more.
 pub fn least(pool: &Pool, classes: &Classes, policy: &Policy, tenants: &[Tenant]) -> u32 {
     let empty = Room::new(&Cell::from_template(pool), classes, policy);
     let limit = empty.limit();
     let mut sums = Sums::default();
-    for tenant in tenants {
+    let is_counted = |tenant: &&Tenant| {
+        tenant.availability == Availability::ZoneRedundant
+            && empty.fit(policy, &tenant.demand, tenant.availability).is_room()
+    };
+    for tenant in tenants.iter().filter(is_counted) {
         sums.add(&tenant.demand);
     }
     let cells = |r: Resource| {
         let load = sums.moments(r).load(policy);
-        if load > 0.0 { (load / limit[r]).ceil() } else { 0.0 }
+        // A full cell may be over its limit by what rounding makes of it.
+        if load > 0.0 {
+            (load / limit[r] - 1e-6).ceil()
+        } else {
+            0.0
+        }
     };
     let most = Resource::ALL.into_iter().map(cells).fold(0.0, f64::max);
     #[expect(

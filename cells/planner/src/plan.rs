@@ -228,7 +228,7 @@ impl Plan {
         for drain in self.drains.iter().filter(|drain| !drain.is_shadow) {
             edit(&drain.cell, &mut |cell| cell.phase = Phase::Draining);
         }
-        let window = state.now() - state.policy().switch_window_seconds;
+        let window = state.now().saturating_sub(state.policy().switch_window_seconds);
         cells.into_iter().filter_map(move |(name, cell)| {
             let mut cell = cell?;
             cell.switches.retain(|at| *at > window);

@@ -7,8 +7,11 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use skep_planner::model::{Availability, Class, Input, Name, Place, Readings, Seconds, Tenant};
-use skep_planner::{Delta, Plan, Resource, State, plan};
+use skep_planner::model::{
+    Availability, Cell, Class, Input, Name, Place, Pool, Readings, Seconds, Tenant, Zone,
+};
+use skep_planner::pack::{least, pack};
+use skep_planner::{Delta, Plan, Policy, Resource, Room, State, Vector, plan};
 
 fn real(milli: u64) -> f64 {
     f64::from(u32::try_from(milli).unwrap()) / 1000.0
@@ -69,6 +72,33 @@ fn overfull(state: &State) -> BTreeMap<Name, String> {
         }
     }
     faults
+}
+
+/// The fewest cells like an empty one that hold the tenants, by trying every way to share them out.
+fn fewest(empty: &Room, policy: &Policy, tenants: &[Tenant], cells: &mut Vec<Room>) -> usize {
+    let Some((tenant, others)) = tenants.split_first() else {
+        return cells.len();
+    };
+    let mut best = usize::MAX;
+    for position in 0..=cells.len() {
+        let before = cells.get(position).unwrap_or(empty).clone();
+        let fit = before.fit(policy, &tenant.demand, tenant.availability);
+        if !fit.is_room() {
+            continue;
+        }
+        let mut after = before.clone();
+        after.take(&tenant.demand, tenant.availability, fit.zone);
+        if position == cells.len() {
+            cells.push(after);
+            best = best.min(fewest(empty, policy, others, cells));
+            cells.pop();
+        } else {
+            cells[position] = after;
+            best = best.min(fewest(empty, policy, others, cells));
+            cells[position] = before;
+        }
+    }
+    best
 }
 
 fn carry_out(state: &mut State, plan: &Plan) {
@@ -147,15 +177,40 @@ proptest! {
 
     #[test]
     fn change_by_change_and_from_scratch_the_plan_is_the_same(
-        input in world::input(), deltas in prop::collection::vec(world::delta(), 1..12), seed: u64,
+        input in prop_oneof![world::input(), world::few()], steps in prop::collection::vec(world::step(), 1..36), seed: u64,
     ) {
         let mut state = State::new(input);
-        for (at, delta) in deltas {
+        for step in steps {
+            let (at, delta) = match step {
+                world::Step::Change(at, delta) => (at, delta),
+                world::Step::Pass(moment) => (moment.at(&state), Delta::Clock),
+            };
             let by_change = state.apply(at, delta, seed);
             let from_scratch = plan(state.to_input(), seed);
             prop_assert_eq!(&by_change, &from_scratch);
             carry_out(&mut state, &by_change.0);
         }
+    }
+
+    #[test]
+    fn no_packing_takes_fewer_cells_than_the_least(
+        pool in world::pool("p0".into()), capacity in 10_000..40_000_u64, z in 0.0..3.0_f64, rho in 0.0..1.0_f64,
+        tenants in prop::collection::vec((world::tenant("t".into()), world::demand(12_000)), 1..7),
+    ) {
+        let policy = Policy { z, rho, ..Policy::default() };
+        let mut zones = Vec::new();
+        for name in ["a", "b", "c"] {
+            let (system, known) = (Vector::splat(0), Vector::splat(true));
+            zones.push(Zone { name: name.into(), capacity: Vector::splat(capacity), system, known, is_lost: false });
+        }
+        let pool = Pool { template: zones, ..pool };
+        let empty = Room::new(&Cell::from_template(&pool), &world::classes(), &policy);
+        let mut fleet: Vec<Tenant> = tenants.into_iter().map(|(tenant, demand)| Tenant { demand, ..tenant }).collect();
+        fleet.retain(|tenant| empty.fit(&policy, &tenant.demand, tenant.availability).is_room());
+        let least = least(&pool, &world::classes(), &policy, &fleet);
+        let packed = pack(&pool, &world::classes(), &policy, &fleet);
+        let fewest = u32::try_from(fewest(&empty, &policy, &fleet, &mut Vec::new())).unwrap();
+        prop_assert!(least <= fewest && fewest <= packed, "{least} {fewest} {packed}");
     }
 
     #[test]

@@ -35,7 +35,8 @@ impl fmt::Display for Totals {
 pub struct Entry {
     #[serde(default)]
     commit: String,
-    seed: u64,
+    /// The seed.
+    pub seed: u64,
     seconds: f64,
     /// What was counted.
     pub totals: Totals,
@@ -93,6 +94,16 @@ impl Ledger {
         Self::open(name, "sample-dirty")
     }
 
+    /// One with these rounds.
+    #[cfg(test)]
+    pub fn of(done: Vec<Entry>) -> Result<Self> {
+        Ok(Self {
+            file: tempfile::tempfile()?,
+            commit: String::new(),
+            done,
+        })
+    }
+
     /// Writes a round down; one with a fault is run again next time.
     pub fn write(&mut self, mut entry: Entry) -> Result<()> {
         entry.commit.clone_from(&self.commit);
@@ -108,16 +119,25 @@ impl Ledger {
 
     /// The least seed that was neither run nor begun.
     pub fn next_seed(&self, begun: &BTreeSet<u64>) -> u64 {
-        let is_done = |seed: &u64| self.done.iter().any(|entry| entry.seed == *seed);
         let mut seeds = 1..u64::MAX;
-        let next = seeds.find(|seed| !is_done(seed) && !begun.contains(seed));
+        let next = seeds.find(|seed| !self.has(*seed) && !begun.contains(seed));
         next.unwrap_or(u64::MAX)
     }
 
-    /// The least seed whose round counted nothing by a name.
-    pub fn first_without(&self, name: &str) -> Option<u64> {
-        let is_without = |entry: &&Entry| entry.totals.0.get(name).copied().unwrap_or(0) == 0;
-        self.done.iter().filter(is_without).map(|entry| entry.seed).min()
+    /// The rounds that found no fault.
+    pub fn done(&self) -> &[Entry] {
+        &self.done
+    }
+
+    /// Whether a seed's round was run.
+    pub fn has(&self, seed: u64) -> bool {
+        self.done.iter().any(|entry| entry.seed == seed)
+    }
+
+    /// The least that a round counted by a name.
+    pub fn least(&self, name: &str) -> Option<u64> {
+        let counts = self.done.iter().filter_map(|entry| entry.totals.0.get(name));
+        counts.min().copied()
     }
 
     /// How many rounds there were.
@@ -169,11 +189,7 @@ mod tests {
             r#"{"commit":"a","seed":4,"sec"#.to_owned(),
         ]
         .join("\n");
-        let ledger = |commit: &str| Ledger {
-            file: tempfile::tempfile().expect("a file"),
-            commit: commit.to_owned(),
-            done: done(&text, commit),
-        };
+        let ledger = |commit: &str| Ledger::of(done(&text, commit)).expect("a ledger");
         let seeds = |commit| {
             ledger(commit)
                 .done
@@ -189,8 +205,8 @@ mod tests {
         );
         assert_eq!(ledger("a").totals().to_string(), "20 cases");
         assert_eq!(ledger("a").next_seed(&BTreeSet::from([2])), 4);
-        assert_eq!(ledger("a").first_without("cases"), None);
-        assert_eq!(ledger("a").first_without("crashes"), Some(1));
+        assert_eq!(ledger("a").least("cases"), Some(10));
+        assert_eq!(ledger("a").least("crashes"), None);
         assert_eq!(ledger("b").next_seed(&BTreeSet::new()), 1);
         assert!(seeds("b-dirty").is_empty());
     }

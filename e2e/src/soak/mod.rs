@@ -5,18 +5,20 @@
 pub mod etcd;
 mod ledger;
 pub mod planner;
+mod points;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bench::report::commit;
 use crate::bench::setting;
 use ledger::{Entry, Ledger, Totals};
+use points::Points;
 
 /// The soaks that there are, in the order in which all of them are run.
 pub const NAMES: [&str; 2] = ["planner", "etcd"];
@@ -28,9 +30,8 @@ enum Goal {
     Seconds(u64),
     /// So many seeds, from 1.
     Seeds(u64),
-    /// All points at which something is interrupted, from 1 to the first at which nothing is any more; a round counts by
-    /// this name whether it was.
-    Points(&'static str),
+    /// All points at which something is interrupted.
+    Points(Points),
 }
 
 /// One round by its seed; an error is a fault that was found.
@@ -68,7 +69,7 @@ const ETCD: [Part; 2] = [
         lanes: 5,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
-            Ok(Box::new(move |calls| soak.crash(calls)))
+            Ok(Box::new(move |seed| soak.crash(etcd::CRASHES.point(seed))))
         },
     },
 ];
@@ -85,6 +86,12 @@ pub fn run(name: &str, seed: Option<u64>) -> Result<bool> {
     let parts: &[Part] = if name == "etcd" { &ETCD } else { &PLANNER };
     let only = std::env::var("SOAK_PART").unwrap_or_default();
     let sample = setting("SOAK_ROUNDS", 0_u64)?;
+    let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+    ensure!(
+        only.is_empty() || names.contains(&only.as_str()),
+        "SOAK_PART: soak {name} has no part {only}; it has: {}",
+        names.join(", ")
+    );
     let mut is_well = true;
     for part in parts.iter().filter(|part| only.is_empty() || part.name == only) {
         is_well = is_well
@@ -115,21 +122,28 @@ impl Part {
             self.goal.done(&ledger),
             self.goal
         );
-        self.run_lanes(ledger, self.goal.count(), |ledger, begun| {
-            self.goal.next(ledger, begun)
-        })
+        let next = |ledger: &Ledger, begun: &BTreeSet<u64>| self.goal.next(ledger, begun);
+        Ok(self.run_lanes(ledger, self.goal.count(), next)?.0)
     }
 
     /// Runs some rounds that are spread over what there is.
     fn sample(&self, rounds: u64) -> Result<bool> {
-        let all: Vec<u64> = match self.goal {
-            Goal::Seconds(_) | Goal::Seeds(_) => (1..=rounds).collect(),
-            Goal::Points(_) => (0..rounds).map(|round| 1 + round * POINTS / rounds).collect(),
-        };
         println!("{}: a sample of {rounds} rounds", self.name);
-        self.run_lanes(Ledger::fresh(self.name)?, rounds, |_, begun| {
-            all.iter().copied().find(|seed| !begun.contains(seed))
-        })
+        let ledger = Ledger::fresh(self.name)?;
+        let (is_well, ledger) = self.run_lanes(ledger, rounds, |ledger, begun| match self.goal {
+            Goal::Points(points) => points.next_of_sample(ledger, begun, rounds),
+            Goal::Seconds(_) | Goal::Seeds(_) => (1..=rounds).find(|seed| !begun.contains(seed)),
+        })?;
+        if let Goal::Points(points) = self.goal {
+            let lived = ledger.done().iter().find(|entry| !points.is_interrupted(entry));
+            let seed = lived.map(|entry| entry.seed);
+            ensure!(
+                seed.is_none(),
+                "{}: nothing was interrupted in round {seed:?}",
+                self.name
+            );
+        }
+        Ok(is_well)
     }
 
     /// Runs rounds side by side as long as there is a next one.
@@ -138,7 +152,7 @@ impl Part {
         ledger: Ledger,
         count: u64,
         next: impl Fn(&Ledger, &BTreeSet<u64>) -> Option<u64> + Sync,
-    ) -> Result<bool> {
+    ) -> Result<(bool, Ledger)> {
         let round = (self.prepare)()?;
         let bar = ProgressBar::new(count).with_style(ProgressStyle::with_template(
             "{bar:40} {pos}/{len}, {elapsed}, {msg}",
@@ -185,7 +199,7 @@ impl Part {
             "{}: {rounds} rounds of {seconds:.0} s together, {verdict}: {totals}",
             self.name
         );
-        Ok(is_well)
+        Ok((is_well, ledger))
     }
 
     fn play(&self, round: &Round, seed: u64) -> Entry {
@@ -202,8 +216,8 @@ impl Part {
     }
 }
 
-/// About how many points there are, for samples.
-const POINTS: u64 = 300;
+/// About how many points there are, for the bar of progress.
+const POINTS: u64 = 400;
 
 /// Where a part is.
 struct Progress {
@@ -216,19 +230,10 @@ impl Goal {
     /// The next seed, if the goal is not reached with those that were begun.
     fn next(self, ledger: &Ledger, begun: &BTreeSet<u64>) -> Option<u64> {
         let seed = ledger.next_seed(begun);
-        let is_over = match self {
-            Self::Seconds(seconds) => self.done(ledger) >= seconds,
-            Self::Seeds(seeds) => seed > seeds,
-            Self::Points(_) => self.end(ledger).is_some_and(|end| seed > end),
-        };
-        (!is_over).then_some(seed)
-    }
-
-    /// The first point at which nothing was interrupted any more.
-    fn end(self, ledger: &Ledger) -> Option<u64> {
         match self {
-            Self::Points(name) => ledger.first_without(name),
-            Self::Seconds(_) | Self::Seeds(_) => None,
+            Self::Seconds(seconds) => (self.done(ledger) < seconds).then_some(seed),
+            Self::Seeds(seeds) => (seed <= seeds).then_some(seed),
+            Self::Points(points) => points.next(ledger, begun),
         }
     }
 

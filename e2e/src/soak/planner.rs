@@ -1,9 +1,14 @@
-//! Fuzzing of the planner: documents with mutations are read, checked and planned from, and change by change the plan is
-//! what it is from scratch.
+//! Fuzzing of the planner: documents with mutations are read, checked and planned from, time passes, things come, change and
+//! go, and change by change the plan is what it is from scratch.
+
+#[path = "../../../cells/planner/tests/world/moments.rs"]
+mod moments;
+mod watchdog;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
@@ -14,9 +19,14 @@ use skep_planner::model::Input;
 use skep_planner::{Delta, State, plan};
 
 use super::ledger::Totals;
+use moments::{Moment, moment};
+use watchdog::Watchdog;
 
 /// Documents of a round.
 const CASES: u32 = 40_000;
+
+/// After so long a case counts as hung; most take a millisecond.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Values that are at the edge of something.
 const VALUES: [&str; 32] = [
@@ -172,10 +182,57 @@ fn indent(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Two documents and what happens between them.
+#[derive(Debug, Clone)]
+struct Case {
+    /// Where it begins.
+    first: String,
+    /// What it becomes.
+    second: String,
+    /// When time alone passes, before the second document.
+    pauses: Vec<Moment>,
+    /// When the second document's changes come, a part of them each time.
+    parts: Vec<Moment>,
+    /// Which of the changes is the first.
+    turn: Index,
+    /// The seed of plans.
+    seed: u64,
+}
+
+fn cases(corpus: &[String]) -> impl Strategy<Value = Case> {
+    let text = || {
+        (any::<Index>(), proptest::collection::vec(mutation(), 0..4)).prop_map(|(base, mutations)| {
+            let mut text = corpus[base.index(corpus.len())].clone();
+            for mutation in &mutations {
+                mutation.mutate(&mut text, corpus);
+            }
+            text
+        })
+    };
+    let moments = |most: usize| proptest::collection::vec(moment(), 1..=most);
+    let all = (
+        text(),
+        text(),
+        moments(4),
+        moments(4),
+        any::<Index>(),
+        any::<u64>(),
+    );
+    all.prop_map(|(first, second, pauses, parts, turn, seed)| Case {
+        first,
+        second,
+        pauses,
+        parts,
+        turn,
+        seed,
+    })
+}
+
 /// Runs the round of a seed.
 ///
 /// # Errors
-/// The least document that makes the planner fall, hang for ten seconds, or plan otherwise change by change.
+/// The least document that makes the planner fall or plan otherwise change by change, or the first that makes it hang for ten
+/// seconds.
 pub fn round(seed: u64) -> Result<Totals> {
     rounds(seed, CASES)
 }
@@ -191,20 +248,12 @@ fn rounds(seed: u64, cases: u32) -> Result<Totals> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let one = || (any::<Index>(), proptest::collection::vec(mutation(), 0..4));
-    let mutated = |(base, mutations): (Index, Vec<Mutation>)| {
-        let mut text = corpus[base.index(corpus.len())].clone();
-        for mutation in &mutations {
-            mutation.mutate(&mut text, &corpus);
-        }
-        text
-    };
-    let strategy =
-        (one(), one(), any::<u64>()).prop_map(|(one, other, seed)| (mutated(one), mutated(other), seed));
-    let outcome = runner.run(&strategy, |(first, second, seed)| {
-        let begun = Instant::now();
-        let counted = case(&first, &second, seed)?;
-        prop_assert!(begun.elapsed().as_secs() < 10, "it took {:?}", begun.elapsed());
+    let watchdog = Watchdog::new(PATIENCE, |case: Case| case.run());
+    let outcome = runner.run(&self::cases(&corpus), |case| {
+        let Some(counted) = watchdog.run(case)? else {
+            return Ok(());
+        };
+        let counted = counted?;
         for name in ["documents", counted] {
             totals.borrow_mut().add(name, 1);
         }
@@ -230,32 +279,79 @@ fn read(text: &str) -> Result<Input, &'static str> {
     }
 }
 
-/// Plans from the first document, then takes the second in as changes; says what became of the first.
-fn case(first: &str, second: &str, seed: u64) -> Result<&'static str, TestCaseError> {
-    let input = match read(first) {
-        Ok(input) => input,
-        Err(refused) => return Ok(refused),
-    };
-    let mut state = State::new(input);
-    step(&mut state, Delta::Clock, seed)?;
-    if let Ok(second) = read(second) {
-        let pools = second.pools.into_values().map(|pool| Delta::Pool(Box::new(pool)));
-        let cells = second
-            .cells
-            .into_iter()
-            .map(|(name, cell)| Delta::Cell(name, Box::new(cell)));
-        let tenants = second
-            .tenants
-            .into_iter()
-            .map(|tenant| Delta::Tenant(Box::new(tenant)));
-        let mut deltas: Vec<Delta> = pools.chain(cells).chain(tenants).collect();
-        let last = deltas.pop().unwrap_or(Delta::Clock);
-        for delta in deltas {
-            state.take(second.now, delta);
+impl Case {
+    /// Plans from the first document while time passes, then takes the second in as changes while more of it does; says what
+    /// became of the first.
+    fn run(self) -> Result<&'static str, TestCaseError> {
+        let input = match read(&self.first) {
+            Ok(input) => input,
+            Err(refused) => return Ok(refused),
+        };
+        let mut state = State::new(input);
+        step(&mut state, Delta::Clock, self.seed)?;
+        for pause in &self.pauses {
+            pass(&mut state, pause);
+            step(&mut state, Delta::Clock, self.seed)?;
         }
-        step(&mut state, last, seed)?;
+        let Ok(second) = read(&self.second) else {
+            return Ok(PLANNED);
+        };
+        state.take(second.now, Delta::Clock);
+        let mut deltas = changes(&state, second);
+        if !deltas.is_empty() {
+            let first = self.turn.index(deltas.len());
+            deltas.rotate_left(first);
+        }
+        let size = deltas.len().div_ceil(self.parts.len().max(1)).max(1);
+        for (part, moment) in deltas.chunks(size).zip(&self.parts) {
+            pass(&mut state, moment);
+            let now = state.now();
+            let Some((last, others)) = part.split_last() else {
+                continue;
+            };
+            for delta in others {
+                state.take(now, delta.clone());
+            }
+            step(&mut state, last.clone(), self.seed)?;
+        }
+        Ok(PLANNED)
     }
-    Ok(PLANNED)
+}
+
+fn pass(state: &mut State, moment: &Moment) {
+    let now = moment.at(state);
+    state.take(now, Delta::Clock);
+}
+
+/// What makes the one of the other; pools, which nothing removes, and classes and policy, which nothing changes, excepted.
+fn changes(state: &State, second: Input) -> Vec<Delta> {
+    let cells_gone: Vec<Delta> = state
+        .cells()
+        .filter(|(name, ..)| !second.cells.contains_key(*name))
+        .map(|(name, ..)| Delta::CellGone(name.clone()))
+        .collect();
+    let kept: BTreeSet<&str> = second.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    // By name, so that a seed's changes come in the same order again.
+    let gone: BTreeSet<_> = state
+        .tenants()
+        .filter(|tenant| !kept.contains(tenant.name.as_str()))
+        .map(|tenant| tenant.name.clone())
+        .collect();
+    let pools = second.pools.into_values().map(|pool| Delta::Pool(Box::new(pool)));
+    let cells = second
+        .cells
+        .into_iter()
+        .map(|(name, cell)| Delta::Cell(name, Box::new(cell)));
+    let tenants = second
+        .tenants
+        .into_iter()
+        .map(|tenant| Delta::Tenant(Box::new(tenant)));
+    pools
+        .chain(cells)
+        .chain(tenants)
+        .chain(gone.into_iter().map(Delta::TenantGone))
+        .chain(cells_gone)
+        .collect()
 }
 
 /// One change, its plan, and what it leads to.

@@ -35,7 +35,9 @@ pub const SERVING: &str = "Serving";
 #[x_kube(
     validation = Rule::new("self.storageClass == oldSelf.storageClass").message("storageClass is immutable").field_path(".storageClass"),
     validation = Rule::new("!isQuantity(self.volumeSize) || !isQuantity(oldSelf.volumeSize) || quantity(self.volumeSize).compareTo(quantity(oldSelf.volumeSize)) >= 0")
-        .message("volumeSize may not shrink").field_path(".volumeSize")
+        .message("volumeSize may not shrink").field_path(".volumeSize"),
+    validation = Rule::new("!self.version.matches('^[0-9]+[.][0-9]+[.]') || !oldSelf.version.matches('^[0-9]+[.][0-9]+[.]') || (self.version.split('.')[0] == oldSelf.version.split('.')[0] && int(self.version.split('.')[1]) <= int(oldSelf.version.split('.')[1]) + 1)")
+        .message("version may go up by one minor version at a time").field_path(".version")
 )]
 pub struct EtcdClusterSpec {
     /// The etcd version; 3.5.33, 3.6.14 and 3.7.1 are the oldest safe ones of their lines.
@@ -106,6 +108,9 @@ pub struct EtcdClusterStatus {
     /// The members, by pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<EtcdMember>,
+    /// With what members are made; what the spec asks for is taken over once that is safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<EtcdRelease>,
     /// The change of membership that is under way; kept until it is done, so that a restart goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<MemberIntent>,
@@ -113,6 +118,16 @@ pub struct EtcdClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A version and the image that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdRelease {
+    /// The etcd version.
+    pub version: String,
+    /// The image reference.
+    pub image: String,
 }
 
 /// One member as etcd and Kubernetes see it.
@@ -133,6 +148,9 @@ pub struct EtcdMember {
     /// Whether it answers.
     #[serde(default)]
     pub healthy: bool,
+    /// The version that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The bytes of its database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_bytes: Option<i64>,
@@ -167,4 +185,8 @@ pub enum MemberAction {
     Add,
     /// A member leaves.
     Remove,
+    /// A member's pod is made anew over its volume.
+    Restart,
+    /// A member's database is written anew without its holes.
+    Defragment,
 }

@@ -42,6 +42,8 @@ pub struct Operator<M> {
 
 /// What one look at the world gave.
 struct Look {
+    /// The cluster as it runs.
+    cluster: Cluster,
     object: EtcdCluster,
     observed: Observed,
     action: Action,
@@ -131,9 +133,10 @@ impl<M: Members> Operator<M> {
                 applier: &self.applier,
                 events: &self.events,
                 members: &self.members,
-                cluster,
+                cluster: &look.cluster,
                 object: &look.object,
                 observed: &look.observed,
+                memory: &self.memory,
                 credentials,
             };
             let effect = step_taken.execute(&look.action, Timestamp::now()).await;
@@ -165,11 +168,22 @@ impl<M: Members> Operator<M> {
         let Some(object) = object.filter(is_ours) else {
             return Ok(None);
         };
-        let membership = fetch_membership(&self.members, cluster, &children.pods, credentials).await;
-        let fresh = fresh_name(cluster, &children);
-        let observed = assemble(cluster, &object, children, membership, &self.memory, fresh);
+        let wanted = &cluster.release;
+        let cluster = cluster.as_it_runs(&object);
+        let membership = fetch_membership(&self.members, &cluster, &children.pods, credentials).await;
+        let fresh = fresh_name(&cluster, &children);
+        let observed = assemble(
+            &cluster,
+            wanted,
+            &object,
+            children,
+            membership,
+            &self.memory,
+            fresh,
+        );
         let action = decide(&observed);
         Ok(Some(Look {
+            cluster,
             object,
             observed,
             action,

@@ -7,11 +7,14 @@ mod bootstrap;
 mod membership;
 #[cfg(test)]
 mod model;
+mod rolling;
+mod space;
 mod teardown;
 
 use skep_api::etcd_cluster::{MemberAction, MemberIntent};
 
-use crate::observed::{Observed, PodState, Start};
+use crate::observed::{Alarm, Observed, PodState, Start};
+use crate::version::Release;
 
 pub use teardown::decide_teardown;
 
@@ -24,6 +27,8 @@ pub enum Action {
     RecordBootstrap,
     /// Takes a finished intent out of the status.
     ClearIntent,
+    /// Writes into the status with what members are made from now on.
+    Adopt(Release),
     /// Creates whichever is missing of a member's volume claim and pod.
     StartMember {
         /// The pod's name.
@@ -86,6 +91,18 @@ pub enum Action {
         /// Its pod.
         pod: String,
     },
+    /// Throws away history before a revision.
+    Compact {
+        /// The revision.
+        revision: i64,
+    },
+    /// Writes a member's database anew without its holes.
+    Defragment {
+        /// Its pod.
+        pod: String,
+    },
+    /// Takes an alarm back.
+    Disarm(Alarm),
     /// Nothing can be done now.
     Wait {
         /// What is waited for, for people.
@@ -152,14 +169,19 @@ fn prepare(name: &str, pod: &PodState, start: &Start) -> Option<Action> {
     })
 }
 
+/// Deletes a pod, so that it is made again over its volume.
+fn delete_pod(name: &str, pod: &PodState) -> Action {
+    Action::DeletePod {
+        pod: name.to_owned(),
+        uid: pod.uid.clone(),
+    }
+}
+
 /// Deletes the first pod that has ended for good, so that it is made again over its volume.
 fn clear_finished_pod(observed: &Observed) -> Option<Action> {
     let is_left_over = |pod: &PodState| pod.is_finished && !pod.is_deleting;
     let (name, pod) = observed.pods.iter().find(|(_, pod)| is_left_over(pod))?;
-    Some(Action::DeletePod {
-        pod: name.clone(),
-        uid: pod.uid.clone(),
-    })
+    Some(delete_pod(name, pod))
 }
 
 /// Says what keeps a pod from running.

@@ -17,11 +17,12 @@ use skep_runtime::{Applier, ApplyError, Events};
 use crate::CONTROLLER;
 use crate::build::{self, claim, pod};
 use crate::decide::Action;
-use crate::members::{Credentials, Members, MembersError};
-use crate::observe::target;
+use crate::members::{Credentials, Members, MembersError, Target};
+use crate::observe::{Memory, target};
 use crate::observed::{Observed, Start};
 use crate::status::{build_status, write_status};
 use crate::validate::Cluster;
+use crate::version::Release;
 
 /// What became of an action.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Step<'a, M> {
     pub object: &'a EtcdCluster,
     /// What was observed.
     pub observed: &'a Observed,
+    /// What was done before.
+    pub memory: &'a Memory,
     /// The operator's certificate.
     pub credentials: &'a Arc<Credentials>,
 }
@@ -78,6 +81,7 @@ impl<M: Members> Step<'_, M> {
                     .await
             }
             Action::ClearIntent => self.record(action, now, |status| status.intent = None).await,
+            Action::Adopt(release) => self.adopt(action, release, now).await,
             Action::RecordBootstrap => self.record_bootstrap(action, now).await,
             Action::StartMember { pod, start } => self.start_member(pod, start).await,
             Action::SetStart { pod, version, start } => {
@@ -108,7 +112,10 @@ impl<M: Members> Step<'_, M> {
             Action::AddLearner { .. }
             | Action::Promote { .. }
             | Action::MoveLeader { .. }
-            | Action::RemoveMember { .. } => Ok(self.change_members(action).await),
+            | Action::RemoveMember { .. }
+            | Action::Compact { .. }
+            | Action::Disarm(_) => Ok(self.ask_leader(action).await),
+            Action::Defragment { pod } => self.defragment(action, pod, now).await,
             Action::Wait { .. } | Action::Done => Ok(Effect::Again),
         }
     }
@@ -148,6 +155,26 @@ impl<M: Members> Step<'_, M> {
         let note = "the first member has formed the cluster";
         self.events
             .normal(self.object, "Bootstrapped", "Bootstrap", note)
+            .await;
+        Ok(effect)
+    }
+
+    async fn adopt(
+        &self,
+        action: &Action,
+        release: &Release,
+        now: Timestamp,
+    ) -> Result<Effect, ExecuteError> {
+        let effect = self
+            .record(action, now, |status| status.release = Some(release.to_record()))
+            .await?;
+        let (from, to) = (self.observed.release.version, release.version);
+        let note = format!(
+            "members are made anew one by one: {from} to {to}, image {}",
+            release.image
+        );
+        self.events
+            .normal(self.object, "ReleaseAdopted", "Adopt", &note)
             .await;
         Ok(effect)
     }
@@ -195,8 +222,21 @@ impl<M: Members> Step<'_, M> {
         }
     }
 
-    /// Asks the leader to change its members.
-    async fn change_members(&self, action: &Action) -> Effect {
+    /// Has a member write its database anew, and takes the intent out of the status.
+    async fn defragment(&self, action: &Action, pod: &str, now: Timestamp) -> Result<Effect, ExecuteError> {
+        let state = self.observed.pods.get(pod);
+        let Some(target) = state.and_then(|state| target(self.cluster, pod, state, self.credentials)) else {
+            return Ok(Effect::Refused(format!("{pod} to run")));
+        };
+        if let Err(error) = self.members.defragment(&target).await {
+            return Ok(refused(&error));
+        }
+        self.tell(action).await;
+        self.record(action, now, |status| status.intent = None).await
+    }
+
+    /// Asks the leader to change its members or its store.
+    async fn ask_leader(&self, action: &Action) -> Effect {
         let Some(leader) = self.leader() else {
             return Effect::Refused("a leader that answers".to_owned());
         };
@@ -209,6 +249,8 @@ impl<M: Members> Step<'_, M> {
             Action::Promote { id, .. } => self.members.promote(&leader, *id).await,
             Action::RemoveMember { id, .. } => self.members.remove(&leader, *id).await,
             Action::MoveLeader { to } => self.members.move_leader(&leader, *to).await,
+            Action::Compact { revision } => self.compact(&leader, *revision).await,
+            Action::Disarm(alarm) => self.members.disarm(&leader, *alarm).await,
             _ => return Effect::Again,
         };
         match result {
@@ -220,7 +262,18 @@ impl<M: Members> Step<'_, M> {
         }
     }
 
-    fn leader(&self) -> Option<crate::members::Target> {
+    async fn compact(&self, leader: &Target, revision: i64) -> Result<(), MembersError> {
+        match self.members.compact(leader, revision).await {
+            // Another was first.
+            Err(error) if !error.is_compacted() => Err(error),
+            _ => {
+                self.memory.note_compacted(&self.cluster.uid);
+                Ok(())
+            }
+        }
+    }
+
+    fn leader(&self) -> Option<Target> {
         let members = self.observed.membership.as_ref()?;
         let leader = members
             .members
@@ -236,6 +289,19 @@ impl<M: Members> Step<'_, M> {
             Action::Promote { pod, .. } => ("MemberPromoted", "PromoteMember", format!("{pod} votes")),
             Action::RemoveMember { pod, .. } => ("MemberRemoved", "RemoveMember", format!("{pod} has left")),
             Action::MoveLeader { to } => ("LeaderMoved", "MoveLeader", format!("member {to:x} leads")),
+            Action::Compact { revision } => (
+                "Compacted",
+                "Compact",
+                format!("the database is full: history before revision {revision} is gone"),
+            ),
+            Action::Defragment { pod } => {
+                let note = format!("the database of {pod} was written anew without its holes");
+                ("Defragmented", "Defragment", note)
+            }
+            Action::Disarm(_) => {
+                let note = "the database has room again, the alarm NOSPACE was taken back".to_owned();
+                ("SpaceFreed", "Disarm", note)
+            }
             _ => return,
         };
         tracing::info!(reason, note, "members changed");

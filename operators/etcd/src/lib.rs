@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod status;
 mod teardown;
 pub mod validate;
+pub mod version;
 
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ use crate::members::{GrpcMembers, Members};
 /// The name of this controller in field managers, finalizers, metrics and events.
 pub const CONTROLLER: &str = "etcd";
 
+/// The longest that one cluster is worked on at a time: a database that is written anew takes minutes.
+const LONGEST: Duration = Duration::from_mins(5);
+
 /// How the operator runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -56,7 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             concurrency: 16,
-            resync: Duration::from_mins(5),
+            resync: Duration::from_mins(1),
             instance: None,
             namespace: None,
         }
@@ -91,6 +95,7 @@ pub async fn run_with<M: Members>(
             skep_runtime::Settings {
                 concurrency: settings.concurrency,
                 resync: settings.resync,
+                timeout: LONGEST,
                 ..skep_runtime::Settings::default()
             },
             operator,

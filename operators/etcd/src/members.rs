@@ -15,10 +15,12 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::observed::MemberStatus;
+use crate::observed::{Alarm, AlarmKind, MemberStatus};
 
 /// The longest that one call may take; a local member answers within milliseconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that a database may be written anew: the largest, 8 GiB, on a slow disk.
+const SPACE_TIMEOUT: Duration = Duration::from_mins(4);
 /// The longest that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -86,16 +88,23 @@ pub enum MembersError {
         status: Box<Status>,
     },
     /// No answer in time; the call may have had its effect.
-    #[error("{call} at {target} took longer than {} s", CALL_TIMEOUT.as_secs())]
+    #[error("{call} at {target} took longer than {} s", .timeout.as_secs())]
     TimedOut {
         /// The call's name.
         call: &'static str,
         /// The member's name.
         target: String,
+        /// How long it was waited for.
+        timeout: Duration,
     },
 }
 
 impl MembersError {
+    /// Whether history was thrown away up to there before.
+    pub fn is_compacted(&self) -> bool {
+        matches!(self, Self::Call { status, .. } if status.message().contains("revision has been compacted"))
+    }
+
     /// Whether etcd refused because the time has not come, or the step was done before: observe again.
     pub fn is_expected(&self) -> bool {
         // Texts of etcd's api/v3rpc/rpctypes/error.go; the codes alone do not tell them apart.
@@ -143,6 +152,18 @@ pub trait Members: Send + Sync + 'static {
     fn remove(&self, target: &Target, id: u64) -> impl Future<Output = Result<(), MembersError>> + Send;
     /// Makes another member the leader; `target` must be the leader.
     fn move_leader(&self, target: &Target, to: u64) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// The alarms that are raised.
+    fn alarms(&self, target: &Target) -> impl Future<Output = Result<Vec<Alarm>, MembersError>> + Send;
+    /// Takes an alarm back.
+    fn disarm(&self, target: &Target, alarm: Alarm) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// Throws away history before a revision, and waits until it is gone from the member's database.
+    fn compact(
+        &self,
+        target: &Target,
+        revision: i64,
+    ) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// Writes the member's database anew without its holes; it answers nothing else meanwhile.
+    fn defragment(&self, target: &Target) -> impl Future<Output = Result<(), MembersError>> + Send;
 }
 
 /// Calls real members over gRPC.
@@ -164,7 +185,9 @@ impl Members for GrpcMembers {
             cluster_id: header.cluster_id,
             leader: (answer.leader != 0).then_some(answer.leader),
             version: answer.version,
+            revision: header.revision,
             database_bytes: answer.db_size,
+            used_bytes: answer.db_size_in_use,
             is_learner: answer.is_learner,
             errors: answer.errors,
         })
@@ -228,6 +251,59 @@ impl Members for GrpcMembers {
         .await?;
         Ok(())
     }
+
+    async fn alarms(&self, target: &Target) -> Result<Vec<Alarm>, MembersError> {
+        let request = wire::AlarmRequest {
+            action: 0,
+            member_id: 0,
+            alarm: 0,
+        };
+        let answer: wire::AlarmResponse =
+            call(target, "Alarm", "/etcdserverpb.Maintenance/Alarm", request).await?;
+        let raised = answer.alarms.iter();
+        Ok(raised
+            .map(|alarm| Alarm {
+                member: alarm.member_id,
+                kind: match alarm.alarm {
+                    1 => AlarmKind::NoSpace,
+                    2 => AlarmKind::Corrupt,
+                    other => AlarmKind::Other(other),
+                },
+            })
+            .collect())
+    }
+
+    async fn disarm(&self, target: &Target, alarm: Alarm) -> Result<(), MembersError> {
+        let request = wire::AlarmRequest {
+            action: 2,
+            member_id: alarm.member,
+            alarm: match alarm.kind {
+                AlarmKind::NoSpace => 1,
+                AlarmKind::Corrupt => 2,
+                AlarmKind::Other(other) => other,
+            },
+        };
+        let _: wire::AlarmResponse =
+            call(target, "Alarm", "/etcdserverpb.Maintenance/Alarm", request).await?;
+        Ok(())
+    }
+
+    async fn compact(&self, target: &Target, revision: i64) -> Result<(), MembersError> {
+        let request = wire::CompactionRequest {
+            revision,
+            physical: true,
+        };
+        let path = "/etcdserverpb.KV/Compact";
+        let _: wire::HeaderResponse = call_within(SPACE_TIMEOUT, target, "Compact", path, request).await?;
+        Ok(())
+    }
+
+    async fn defragment(&self, target: &Target) -> Result<(), MembersError> {
+        let path = "/etcdserverpb.Maintenance/Defragment";
+        let request = wire::DefragmentRequest {};
+        let _: wire::HeaderResponse = call_within(SPACE_TIMEOUT, target, "Defragment", path, request).await?;
+        Ok(())
+    }
 }
 
 async fn call<Q, A>(
@@ -240,8 +316,22 @@ where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
 {
-    let bounded = tokio::time::timeout(CALL_TIMEOUT, async {
-        let channel = connect(target).await?;
+    call_within(CALL_TIMEOUT, target, name, path, request).await
+}
+
+async fn call_within<Q, A>(
+    timeout: Duration,
+    target: &Target,
+    name: &'static str,
+    path: &'static str,
+    request: Q,
+) -> Result<A, MembersError>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let bounded = tokio::time::timeout(timeout, async {
+        let channel = connect(target, timeout).await?;
         let mut client = Grpc::new(channel);
         let refused = |status: Status| MembersError::Call {
             call: name,
@@ -261,11 +351,12 @@ where
     let late = |_| MembersError::TimedOut {
         call: name,
         target: target.server_name.clone(),
+        timeout,
     };
     bounded.await.map_err(late)?
 }
 
-async fn connect(target: &Target) -> Result<Channel, MembersError> {
+async fn connect(target: &Target, timeout: Duration) -> Result<Channel, MembersError> {
     let failed = |source| MembersError::Connect {
         target: target.server_name.clone(),
         source: Box::new(source),
@@ -277,7 +368,7 @@ async fn connect(target: &Target) -> Result<Channel, MembersError> {
         .identity(Identity::from_pem(&credentials.certificate, &credentials.key));
     let endpoint =
         Endpoint::from_shared(format!("https://{}:2379", bracketed(&target.address))).map_err(failed)?;
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
     endpoint
         .tls_config(tls)
         .map_err(failed)?

@@ -22,6 +22,7 @@ pub fn step(action: &Action) -> &'static str {
         Action::Latch(_) => "latch",
         Action::RecordBootstrap => "record-bootstrap",
         Action::ClearIntent => "clear-intent",
+        Action::Adopt(_) => "adopt",
         Action::StartMember { .. } => "start-member",
         Action::SetStart { .. } => "set-start",
         Action::Release { .. } => "release",
@@ -31,6 +32,9 @@ pub fn step(action: &Action) -> &'static str {
         Action::Promote { .. } => "promote",
         Action::MoveLeader { .. } => "move-leader",
         Action::RemoveMember { .. } => "remove-member",
+        Action::Compact { .. } => "compact",
+        Action::Defragment { .. } => "defragment",
+        Action::Disarm(_) => "disarm",
         Action::Wait { .. } => "wait",
         Action::Done => "done",
     }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here comes from a watch cache, because decisions that destroy are made of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,9 @@ use skep_core::labels;
 
 use crate::build::{self, claim, pod};
 use crate::members::{Credentials, ListedMember, Members, Target};
-use crate::observed::{ClaimState, Member, MemberStatus, Membership, Observed, PodState};
+use crate::observed::{Alarm, AlarmKind, ClaimState, Member, MemberStatus, Membership, Observed, PodState};
 use crate::validate::Cluster;
+use crate::version::Release;
 
 /// A read that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +102,10 @@ pub async fn fetch_children(
     })
 }
 
-/// Puts together what a decision is made of.
+/// Puts together what a decision is made of; `cluster` as it runs, and the release that the spec wants.
 pub fn assemble(
     cluster: &Cluster,
+    wanted: &Release,
     object: &EtcdCluster,
     children: Children,
     membership: Option<Membership>,
@@ -112,8 +114,12 @@ pub fn assemble(
 ) -> Observed {
     let status = object.status.clone().unwrap_or_default();
     let healthy_for = memory.healthy_for(&cluster.uid, membership.as_ref(), Instant::now());
+    let is_compacted = memory.is_compacted(&cluster.uid, membership.as_ref());
     Observed {
         desired: cluster.members,
+        release: cluster.release.clone(),
+        wanted: wanted.clone(),
+        revision: pod::revision(cluster),
         volume_policy: cluster.volume_policy,
         bootstrapped: status.bootstrapped,
         intent: status.intent,
@@ -121,6 +127,8 @@ pub fn assemble(
         pods: children.pods,
         claims: children.claims,
         membership,
+        quota_bytes: cluster.quota_bytes,
+        is_compacted,
         healthy_for,
         fresh,
     }
@@ -149,8 +157,15 @@ pub async fn fetch_membership<M: Members>(
         .iter()
         .filter(|(_, status)| !status.is_learner && status.leader.is_some());
     for (target, status) in able {
-        match members.list(target).await {
-            Ok(listed) => return Some(join(cluster, listed, status, &answers)),
+        let has_errors = answers.iter().any(|(_, status)| !status.errors.is_empty());
+        let alarms = async {
+            match has_errors {
+                true => members.alarms(target).await,
+                false => Ok(Vec::new()),
+            }
+        };
+        match tokio::try_join!(members.list(target), alarms) {
+            Ok((listed, alarms)) => return Some(join(cluster, listed, alarms, status, &answers)),
             Err(error) => tracing::debug!(member = target.server_name, %error, "a member cannot list"),
         }
     }
@@ -177,12 +192,10 @@ pub fn target(
 fn join(
     cluster: &Cluster,
     listed: Vec<ListedMember>,
+    alarms: Vec<Alarm>,
     from: &MemberStatus,
     answers: &[(Target, MemberStatus)],
 ) -> Membership {
-    let is_corrupt = answers
-        .iter()
-        .any(|(_, status)| status.errors.iter().any(|error| error.contains("CORRUPT")));
     let mut members: Vec<Member> = listed
         .into_iter()
         .map(|member| {
@@ -206,7 +219,7 @@ fn join(
         cluster_id: from.cluster_id,
         leader: from.leader,
         members,
-        is_corrupt,
+        alarms,
     }
 }
 
@@ -231,6 +244,7 @@ fn pod_state(found: &Pod) -> PodState {
         is_finished: phase == "Failed" || phase == "Succeeded",
         address: status.pod_ip.clone().filter(|_| phase == "Running"),
         zone: found.labels().get(labels::TOPOLOGY_ZONE).cloned(),
+        revision: found.annotations().get(pod::REVISION).cloned(),
         start: pod::read_start(&found.name_any(), found.annotations()),
         restarts: container.map_or(0, |state| state.restart_count),
         is_out_of_memory: last_end.is_some_and(|end| end.reason.as_deref() == Some("OOMKilled")),
@@ -268,6 +282,7 @@ fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {
 #[derive(Debug, Default)]
 pub struct Memory {
     healthy: Mutex<HashMap<String, (Vec<u64>, Instant)>>,
+    compacted: Mutex<HashSet<String>>,
 }
 
 impl Memory {
@@ -288,8 +303,27 @@ impl Memory {
         }
     }
 
+    /// Notes that a cluster's history was thrown away.
+    pub fn note_compacted(&self, uid: &str) {
+        let mut compacted = self.compacted.lock().unwrap_or_else(PoisonError::into_inner);
+        compacted.insert(uid.to_owned());
+    }
+
+    /// Whether that was done since NOSPACE was raised.
+    fn is_compacted(&self, uid: &str, membership: Option<&Membership>) -> bool {
+        let mut compacted = self.compacted.lock().unwrap_or_else(PoisonError::into_inner);
+        if membership.is_some_and(|members| !members.has_alarm(AlarmKind::NoSpace)) {
+            compacted.remove(uid);
+        }
+        compacted.contains(uid)
+    }
+
     /// Forgets a cluster that is gone.
     pub fn forget(&self, uid: &str) {
+        self.compacted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
         self.healthy
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use skep_api::etcd_cluster::{EtcdMember, MemberIntent, VolumePolicy};
 
+use crate::version::Release;
+
 /// How long all voters must have been healthy before another member is added, as etcd itself demands.
 pub const SETTLED: Duration = Duration::from_secs(5);
 
@@ -15,6 +17,12 @@ pub const SETTLED: Duration = Duration::from_secs(5);
 pub struct Observed {
     /// How many members the spec asks for.
     pub desired: usize,
+    /// With what members are made.
+    pub release: Release,
+    /// With what the spec wants them made.
+    pub wanted: Release,
+    /// The revision of pods that are made now.
+    pub revision: String,
     /// What becomes of volumes that no member uses any more.
     pub volume_policy: VolumePolicy,
     /// Whether the cluster has ever been formed; from the live object, never from a cache.
@@ -29,10 +37,25 @@ pub struct Observed {
     pub claims: BTreeMap<String, ClaimState>,
     /// The members by a linearizable list; none while etcd has no quorum.
     pub membership: Option<Membership>,
+    /// The most bytes that a database may hold.
+    pub quota_bytes: u64,
+    /// Whether history was thrown away since NOSPACE was raised.
+    pub is_compacted: bool,
     /// How long all voters of this membership have been healthy.
     pub healthy_for: Duration,
     /// A name that no pod and no claim has, for the next member.
     pub fresh: String,
+}
+
+/// What is left of a cluster that is being deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Remains {
+    /// What becomes of volumes.
+    pub volume_policy: VolumePolicy,
+    /// The pods, by name.
+    pub pods: BTreeMap<String, PodState>,
+    /// The volume claims, by the name of the pod that each belongs to.
+    pub claims: BTreeMap<String, ClaimState>,
 }
 
 /// One pod.
@@ -55,6 +78,8 @@ pub struct PodState {
     pub address: Option<String>,
     /// The zone of its node.
     pub zone: Option<String>,
+    /// Of which revision of the spec it was made.
+    pub revision: Option<String>,
     /// With what its container starts when its volume is empty.
     pub start: Option<Start>,
     /// How often its container was started again.
@@ -94,8 +119,28 @@ pub struct Membership {
     pub leader: Option<u64>,
     /// The members in the order of their ids.
     pub members: Vec<Member>,
-    /// Whether etcd has raised the alarm CORRUPT.
-    pub is_corrupt: bool,
+    /// The alarms that are raised.
+    pub alarms: Vec<Alarm>,
+}
+
+/// An alarm, which a member raises for the whole cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alarm {
+    /// The id of the member that raised it.
+    pub member: u64,
+    /// Which.
+    pub kind: AlarmKind,
+}
+
+/// The kinds of alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlarmKind {
+    /// A database has reached its quota: nothing is written until the alarm is taken back.
+    NoSpace,
+    /// The data of two members differ.
+    Corrupt,
+    /// One of a later etcd, by its number.
+    Other(i32),
 }
 
 /// One member as etcd lists it, and what it says of itself.
@@ -126,12 +171,23 @@ pub struct MemberStatus {
     pub leader: Option<u64>,
     /// The version that it runs.
     pub version: String,
+    /// The revision of its store.
+    pub revision: i64,
     /// The bytes of its database file.
     pub database_bytes: i64,
+    /// The bytes of it that hold data.
+    pub used_bytes: i64,
     /// Whether it has no vote.
     pub is_learner: bool,
     /// What it complains about, alarms among it.
     pub errors: Vec<String>,
+}
+
+impl Observed {
+    /// Whether a pod was made of another spec than today's.
+    pub fn is_stale(&self, pod: &PodState) -> bool {
+        pod.revision.as_deref() != Some(&self.revision)
+    }
 }
 
 impl PodState {
@@ -169,6 +225,20 @@ impl Membership {
     /// How many voters there are.
     pub fn voter_count(&self) -> usize {
         self.voters().count()
+    }
+
+    /// Whether an alarm of a kind is raised.
+    pub fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|alarm| alarm.kind == kind)
+    }
+
+    /// The revision of the leader's store.
+    pub fn revision(&self) -> Option<i64> {
+        let leader = self
+            .members
+            .iter()
+            .find(|member| Some(member.id) == self.leader)?;
+        Some(leader.status.as_ref()?.revision)
     }
 
     /// Whether every voter answers and follows a leader.

@@ -14,19 +14,23 @@ use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{Membership, Observed, PodState};
+use crate::observed::{AlarmKind, Membership, Observed, PodState};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
 const SIZE_STEP: i64 = 16 << 20;
 /// Until a watch tells; only against an event that was missed.
-const WATCH_FALLBACK: Duration = Duration::from_secs(30);
+pub(crate) const WATCH_FALLBACK: Duration = Duration::from_secs(30);
 /// Until etcd is asked again during a change.
 const ASK_SOON: Duration = Duration::from_millis(700);
 /// Until etcd is asked again while its first member starts: this wait is in every creation.
 const ASK_AT_ONCE: Duration = Duration::from_millis(200);
 /// Until etcd is asked again about a member that is silent; a watch tells sooner when its pod changes.
 const ASK_LATER: Duration = Duration::from_secs(5);
+/// Until a look at a database that fills.
+const FILLING: Duration = Duration::from_secs(15);
+/// From so many percent of its quota on.
+const FILLING_PERCENT: u64 = 60;
 /// Until a look at what a person must mend.
 const PERSON: Duration = Duration::from_mins(1);
 
@@ -65,6 +69,7 @@ pub fn build_status(
         leader: leader_pod,
         ready_members: i32::try_from(serving).unwrap_or(i32::MAX),
         members,
+        release: Some(observed.release.to_record()),
         intent: before.intent.clone(),
         conditions: conditions(object, observed, action, serving, now),
     }
@@ -145,6 +150,7 @@ fn readiness(
         Action::Latch(_)
         | Action::RecordBootstrap
         | Action::ClearIntent
+        | Action::Adopt(_)
         | Action::StartMember { .. }
         | Action::SetStart { .. }
         | Action::Release { .. }
@@ -153,15 +159,33 @@ fn readiness(
         | Action::AddLearner { .. }
         | Action::Promote { .. }
         | Action::MoveLeader { .. }
-        | Action::RemoveMember { .. } => {
-            let voters = observed.membership.as_ref().map_or(0, Membership::voter_count);
-            (
-                ConditionStatus::False,
-                reasons::WAITING,
-                format!("waiting for members: {voters} of {desired} vote"),
-            )
+        | Action::RemoveMember { .. }
+        | Action::Compact { .. }
+        | Action::Defragment { .. }
+        | Action::Disarm(_) => {
+            let text = match made_anew(observed) {
+                Some(anew) => format!(
+                    "waiting for members to be made anew with {}: {anew} of {desired} are",
+                    observed.release.version
+                ),
+                None => {
+                    let voters = observed.membership.as_ref().map_or(0, Membership::voter_count);
+                    format!("waiting for members: {voters} of {desired} vote")
+                }
+            };
+            (ConditionStatus::False, reasons::WAITING, text)
         }
     }
+}
+
+/// How many voters run with today's spec; nothing when all do.
+fn made_anew(observed: &Observed) -> Option<usize> {
+    let voters = observed.membership.as_ref()?.voters();
+    let pods = voters.filter_map(|member| observed.pods.get(member.pod.as_deref()?));
+    let (all, stale) = pods.fold((0, 0), |(all, stale), pod| {
+        (all + 1, stale + usize::from(observed.is_stale(pod)))
+    });
+    (stale > 0 || observed.wanted != observed.release).then_some(all - stale)
 }
 
 /// The status of a spec that cannot be acted upon; what was recorded stays.
@@ -239,6 +263,7 @@ fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
                 MemberRole::Voter
             },
             healthy: member.is_healthy(),
+            version: member.status.as_ref().map(|status| status.version.clone()),
             database_bytes: member
                 .status
                 .as_ref()
@@ -319,13 +344,14 @@ fn is_same(before: &EtcdClusterStatus, after: &EtcdClusterStatus) -> bool {
 /// When to look again.
 pub fn outcome(observed: &Observed, action: &Action) -> Outcome {
     match action {
+        Action::Done if is_filling(observed) => Outcome::waiting("nothing, but its database fills", FILLING),
         Action::Done => Outcome::Converged,
         Action::Wait { what, on } => {
             let retry = match on {
                 Signal::Watch => WATCH_FALLBACK,
                 Signal::Person => PERSON,
                 Signal::Etcd if !observed.bootstrapped => ASK_AT_ONCE,
-                Signal::Etcd if observed.intent.is_some() || is_growing(observed) => ASK_SOON,
+                Signal::Etcd if observed.intent.is_some() || is_under_way(observed) => ASK_SOON,
                 Signal::Etcd => ASK_LATER,
             };
             Outcome::waiting(what.clone(), retry)
@@ -334,11 +360,21 @@ pub fn outcome(observed: &Observed, action: &Action) -> Outcome {
     }
 }
 
-fn is_growing(observed: &Observed) -> bool {
-    observed
-        .membership
-        .as_ref()
-        .is_some_and(|members| members.is_every_voter_healthy() && members.voter_count() < observed.desired)
+fn is_filling(observed: &Observed) -> bool {
+    let members = observed.membership.iter().flat_map(|members| &members.members);
+    let statuses = members.filter_map(|member| member.status.as_ref());
+    let most = statuses.map(|status| status.database_bytes).max().unwrap_or(0);
+    u64::try_from(most).unwrap_or(0) > observed.quota_bytes / 100 * FILLING_PERCENT
+}
+
+/// Whether the next step waits for nothing but time.
+fn is_under_way(observed: &Observed) -> bool {
+    let Some(members) = &observed.membership else {
+        return false;
+    };
+    let is_growing = members.voter_count() < observed.desired;
+    let is_full = members.has_alarm(AlarmKind::NoSpace);
+    members.is_every_voter_healthy() && (is_growing || is_full || made_anew(observed).is_some())
 }
 
 #[cfg(test)]

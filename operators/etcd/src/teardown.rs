@@ -15,8 +15,8 @@ use crate::decide::{Action, decide_teardown};
 use crate::error::Error;
 use crate::members::Members;
 use crate::observe::fetch_children;
-use crate::observed::Observed;
-use crate::status::{build_deleting_status, outcome};
+use crate::observed::Remains;
+use crate::status::{WATCH_FALLBACK, build_deleting_status};
 
 /// Deletions in one reconcile; more than a cluster has pods and claims.
 const DELETIONS_AT_A_TIME: usize = 32;
@@ -37,13 +37,12 @@ impl<M: Members> Operator<M> {
                         .await?;
                 }
                 Action::Done => return self.let_go(&object).await,
-                other => {
-                    if let Action::Wait { what, .. } = other {
-                        let status = build_deleting_status(&object, what, Timestamp::now());
-                        self.write(&object, &status).await?;
-                    }
-                    return Ok(outcome(&observed, other));
+                Action::Wait { what, .. } => {
+                    let status = build_deleting_status(&object, what, Timestamp::now());
+                    self.write(&object, &status).await?;
+                    return Ok(Outcome::waiting(what.clone(), WATCH_FALLBACK));
                 }
+                other => tracing::error!(action = ?other, "no step of a deletion"),
             }
         }
         Ok(Outcome::waiting(
@@ -52,22 +51,14 @@ impl<M: Members> Operator<M> {
         ))
     }
 
-    async fn look_at_remains(&self, object: &EtcdCluster) -> Result<Observed, Error> {
+    async fn look_at_remains(&self, object: &EtcdCluster) -> Result<Remains, Error> {
         let namespace = object.namespace().unwrap_or_default();
         let uid = object.uid().unwrap_or_default();
         let children = fetch_children(&self.client, &namespace, &object.name_any(), &uid).await?;
-        let status = object.status.clone().unwrap_or_default();
-        Ok(Observed {
-            desired: 0,
+        Ok(Remains {
             volume_policy: object.spec.volume_policy,
-            bootstrapped: status.bootstrapped,
-            intent: status.intent,
-            recorded: status.members,
             pods: children.pods,
             claims: children.claims,
-            membership: None,
-            healthy_for: std::time::Duration::ZERO,
-            fresh: String::new(),
         })
     }
 

@@ -9,17 +9,15 @@ use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use skep_api::control_plane::ComponentResources;
 use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterSpec, VolumePolicy};
-use skep_core::{KubernetesVersion, labels};
+use skep_core::labels;
 
 use crate::quantity::{Bytes, Cpu};
+use crate::version::{EtcdVersion, Release};
 
 /// The longest name: with `-peer`, a suffix and a namespace it must stay a host name.
 const LONGEST_NAME: usize = 30;
 /// The room beside the database: five log files of 64 MB.
 const LOG_BYTES: u64 = 256 << 20;
-/// The oldest safe version of each line. Source: etcd's security advisories, see `docs/design/etcd.md`.
-const FLOORS: [(u32, u32, u32); 3] = [(3, 5, 33), (3, 6, 14), (3, 7, 1)];
-
 /// A datastore whose spec can be acted upon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
@@ -33,10 +31,8 @@ pub struct Cluster {
     pub owner: OwnerReference,
     /// The platform's labels that it carries.
     pub labels: BTreeMap<String, String>,
-    /// The etcd version.
-    pub version: EtcdVersion,
-    /// The image reference.
-    pub image: String,
+    /// With what members are made.
+    pub release: Release,
     /// How many members there shall be.
     pub members: usize,
     /// The size of each member's volume.
@@ -68,55 +64,6 @@ pub struct Resources {
     pub go_memory_limit: String,
 }
 
-/// A version of etcd that is safe to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EtcdVersion(KubernetesVersion);
-
-/// The generations of etcd's flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlagStyle {
-    /// 3.5: `--experimental-*`.
-    Experimental,
-    /// 3.6 and later: feature gates; 3.7 ends on any `--experimental-*`.
-    FeatureGates,
-}
-
-impl EtcdVersion {
-    /// Which flags this version understands.
-    pub fn flag_style(self) -> FlagStyle {
-        if self.0.minor <= 5 {
-            FlagStyle::Experimental
-        } else {
-            FlagStyle::FeatureGates
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, InvalidSpec> {
-        let refuse = |why: String| InvalidSpec::new("version", why);
-        let version: KubernetesVersion = text
-            .parse()
-            .map_err(|_| refuse(format!("{text:?} is no version such as 3.7.3")))?;
-        let floor = FLOORS
-            .iter()
-            .find(|floor| (floor.0, floor.1) == (version.major, version.minor));
-        match floor {
-            None => Err(refuse(format!(
-                "{version} is of no known line; 3.5, 3.6 and 3.7 are"
-            ))),
-            Some((major, minor, patch)) if version.patch < *patch => Err(refuse(format!(
-                "{version} is not safe; {major}.{minor}.{patch} is the oldest of its line"
-            ))),
-            Some(_) => Ok(Self(version)),
-        }
-    }
-}
-
-impl std::fmt::Display for EtcdVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// A spec that cannot be acted upon, and the field that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("spec.{field}: {why}")]
@@ -128,7 +75,7 @@ pub struct InvalidSpec {
 }
 
 impl InvalidSpec {
-    fn new(field: &'static str, why: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, why: impl Into<String>) -> Self {
         Self {
             field,
             why: why.into(),
@@ -137,6 +84,16 @@ impl InvalidSpec {
 }
 
 impl Cluster {
+    /// The same with what members are made with today, as recorded, where that differs from what the spec asks for.
+    pub fn as_it_runs(&self, object: &EtcdCluster) -> Self {
+        let recorded = object.status.as_ref().and_then(|status| status.release.as_ref());
+        let release = recorded.and_then(Release::recorded);
+        Self {
+            release: release.unwrap_or_else(|| self.release.clone()),
+            ..self.clone()
+        }
+    }
+
     /// The token that keeps two clusters of the same name apart.
     pub fn token(&self) -> String {
         let text = format!("{}/{}/{}", self.namespace, self.name, self.uid);
@@ -166,8 +123,10 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
         uid: object.uid().unwrap_or_default(),
         owner: object.controller_owner_ref(&()).unwrap_or_default(),
         labels: platform_labels(object),
-        version: EtcdVersion::parse(version)?,
-        image: check_image(image)?,
+        release: Release {
+            version: EtcdVersion::parse(version)?,
+            image: check_image(image)?,
+        },
         members: check_members(*members)?,
         quota_bytes: check_quota(*quota_bytes, &volume_size)?,
         volume_size,
@@ -210,7 +169,7 @@ fn platform_labels(object: &EtcdCluster) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn check_image(image: &str) -> Result<String, InvalidSpec> {
+pub(crate) fn check_image(image: &str) -> Result<String, InvalidSpec> {
     let is_reference = !image.is_empty() && image.len() <= 300 && image.bytes().all(|b| b.is_ascii_graphic());
     if is_reference {
         Ok(image.to_owned())

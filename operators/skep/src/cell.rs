@@ -34,7 +34,7 @@ struct PlanArgs {
     /// Give the reasons: what binds, who came second, what would change it, and the rule of every refusal.
     #[arg(long)]
     explain: bool,
-    /// Show what each cell answers to this tenant instead.
+    /// Show what each cell answers to this tenant instead, with what it has already given back.
     #[arg(long)]
     tenant: Option<Name>,
     /// The seed of chance between equally good cells.

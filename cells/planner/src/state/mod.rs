@@ -223,7 +223,7 @@ impl State {
         }
     }
 
-    /// What each cell answers to a tenant, by name, as if it was placed now.
+    /// What each cell answers to a tenant, by name, with what it has given back: to placing it, moving it or leaving it there.
     pub fn explain(&self, tenant: &Tenant, seed: u64) -> Vec<Answer> {
         explain(self, tenant, seed)
     }

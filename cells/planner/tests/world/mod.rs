@@ -1,5 +1,7 @@
 //! Fleets at random, with everything that may be wrong with them.
 
+pub mod moments;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -278,6 +280,15 @@ fn named<T: std::fmt::Debug>(
 
 /// A fleet of up to six cells and forty tenants.
 pub fn input() -> impl Strategy<Value = Input> {
+    fleet(40)
+}
+
+/// A fleet of up to three tenants, of which a few steps of time meet most boundaries.
+pub fn few() -> impl Strategy<Value = Input> {
+    fleet(4)
+}
+
+fn fleet(tenants: usize) -> impl Strategy<Value = Input> {
     let policy =
         (0.0..3.0_f64, 0.0..0.5_f64, 1..8_u32, 0..4_u32).prop_map(|(z, rho, account_limit, move_budget)| {
             Policy {
@@ -290,7 +301,7 @@ pub fn input() -> impl Strategy<Value = Input> {
         });
     let pools = named('p', 3..4, |name| pool(name).boxed());
     let cells = named('c', 0..7, |_| cell().boxed());
-    let tenants = named('t', 0..40, |name| tenant(name).boxed());
+    let tenants = named('t', 0..tenants, |name| tenant(name).boxed());
     (0..LATEST, policy, pools, cells, tenants).prop_map(|(now, policy, pools, cells, tenants)| Input {
         now,
         policy,
@@ -314,4 +325,21 @@ pub fn delta() -> impl Strategy<Value = (Seconds, Delta)> {
         1 => name('p', 3).prop_flat_map(pool).prop_map(|pool| Delta::Pool(Box::new(pool))),
     ];
     (0..LATEST, delta)
+}
+
+/// What comes next.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A change.
+    Change(Seconds, Delta),
+    /// Time alone passes.
+    Pass(moments::Moment),
+}
+
+/// A change, or time alone.
+pub fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => delta().prop_map(|(at, delta)| Step::Change(at, delta)),
+        2 => moments::moment().prop_map(Step::Pass),
+    ]
 }

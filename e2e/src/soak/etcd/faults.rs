@@ -83,14 +83,16 @@ impl Fault {
                 machine.signal(Signal::SIGCONT);
             }
             Self::Cut(pod) => {
-                machine.network.cut(true)?;
-                tokio::time::sleep(lasting).await;
-                if site
-                    .machines
-                    .get(pod)
-                    .is_some_and(|now| now.network.address == machine.network.address)
-                {
-                    machine.network.cut(false)?;
+                for is_cut in [true, false] {
+                    let done = machine.network.cut(is_cut);
+                    let now = site.machines.get(pod);
+                    // With its pod the network goes too.
+                    if now.is_some_and(|now| now.network.address == machine.network.address) {
+                        done?;
+                    }
+                    if is_cut {
+                        tokio::time::sleep(lasting).await;
+                    }
                 }
             }
             Self::Full(_) => {

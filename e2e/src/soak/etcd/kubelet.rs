@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::container::{Running, is_ready, status};
+use super::container::{Readiness, Running, status};
 use super::hosts::Hosts;
 use super::machine::{Machine, Machines, Network, Volume};
 
@@ -22,8 +22,6 @@ use super::machine::{Machine, Machines, Network, Volume};
 pub const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Between two looks; kubelet's own loop takes up to a second.
 const PERIOD: Duration = Duration::from_millis(200);
-/// The longest that a probe may take.
-const PROBE: Duration = Duration::from_millis(500);
 /// Between two looks at the Secrets of a pod; kubelet takes up to a minute.
 const SECRETS: Duration = Duration::from_secs(5);
 
@@ -31,7 +29,7 @@ const SECRETS: Duration = Duration::from_secs(5);
 pub struct Kubelet {
     client: Client,
     namespace: String,
-    program: PathBuf,
+    binaries: PathBuf,
     directory: PathBuf,
     hosts: Hosts,
     machines: Machines,
@@ -42,22 +40,22 @@ pub struct Kubelet {
 }
 
 impl Kubelet {
-    /// One for a namespace; volumes and logs go into a directory.
+    /// One for a namespace, with the directory of etcd's binaries; volumes and logs go into another.
     ///
     /// # Errors
     /// When no HTTP client can be made for its probes.
     pub fn new(
         client: Client,
         namespace: &str,
-        program: &Path,
+        binaries: &Path,
         directory: &Path,
         hosts: Hosts,
     ) -> Result<Self> {
-        let http = reqwest::Client::builder().timeout(PROBE).no_proxy().build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self {
             client,
             namespace: namespace.to_owned(),
-            program: program.to_owned(),
+            binaries: binaries.to_owned(),
             directory: directory.to_owned(),
             hosts,
             machines: Machines::default(),
@@ -162,8 +160,12 @@ impl Kubelet {
             (running.secrets, running.mounted) = (secrets, Some(Instant::now()));
         }
         let log = self.directory.join(format!("{name}.log"));
-        running.tend(pod, &self.program, &log, &self.machines)?;
-        running.is_ready = running.child.is_some() && is_ready(&self.http, &running.network.address).await;
+        running.tend(pod, &self.binaries, &log, &self.machines)?;
+        let is_running = running.child.is_some();
+        let readiness = running
+            .readiness
+            .tend(&self.http, pod, is_running, &running.network.address);
+        readiness.await;
         let status = status(pod, running);
         if running.told.as_ref() != Some(&status) {
             let patch = Patch::Merge(&status);
@@ -200,7 +202,7 @@ impl Kubelet {
             restarts: -1,
             ended: None,
             last_exit: None,
-            is_ready: false,
+            readiness: Readiness::default(),
             told: None,
             secrets: Vec::new(),
             mounted: None,

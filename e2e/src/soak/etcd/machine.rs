@@ -214,7 +214,11 @@ impl Volume {
     pub fn fill(&self, is_full: bool) -> Result<()> {
         let ballast = self.path.join("ballast");
         if !is_full {
-            return Ok(std::fs::remove_file(ballast)?);
+            return match std::fs::remove_file(ballast) {
+                // A member that lost its data meanwhile lost this too.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                done => Ok(done?),
+            };
         }
         let free = nix::sys::statvfs::statvfs(&self.path)?;
         let most = free.blocks_available() * free.fragment_size() / 10 * 9;
@@ -223,7 +227,10 @@ impl Volume {
             &["-l", &most.to_string(), &ballast.display().to_string()],
         )?;
         // Etcd writes meanwhile, so that the rest is taken block by block.
-        let mut file = std::fs::OpenOptions::new().append(true).open(ballast)?;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(ballast)?;
         loop {
             match file.write_all(&[0; 8192]) {
                 Ok(()) => {}

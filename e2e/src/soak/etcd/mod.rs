@@ -4,8 +4,10 @@
 //! Whatever fails, no acknowledged write is lost, no revision goes back, no volume of a member goes, and once the faults
 //! have stopped the cluster is whole and the operator writes nothing any more.
 
+mod checks;
 mod container;
 mod faults;
+pub mod history;
 mod hosts;
 pub mod inside;
 mod kubelet;
@@ -13,7 +15,7 @@ mod kv;
 mod machine;
 pub mod operator;
 mod stage;
-mod writers;
+pub mod writers;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::ledger::Totals;
+use super::points::{Point, Points};
 use faults::Fault;
 use stage::{Site, Stage};
 
@@ -61,12 +64,12 @@ impl EtcdSoak {
         self.runtime.block_on(round(&self.stage, seed))
     }
 
-    /// Forms a cluster, heals it and resizes it, while the operator dies after a given number of its calls.
+    /// Lets a cluster live through all phases, while the operator dies after one of its calls in one of them.
     ///
     /// # Errors
     /// What was lost, or never became whole.
-    pub fn crash(&self, calls: u64) -> Result<Totals> {
-        self.runtime.block_on(crash(&self.stage, calls))
+    pub fn crash(&self, point: Point) -> Result<Totals> {
+        self.runtime.block_on(crash(&self.stage, point))
     }
 }
 
@@ -79,21 +82,33 @@ enum Step {
     Evict,
     /// A member loses its data.
     Wipe,
+    /// All members come to the newest version.
+    Upgrade,
+    /// All members are made anew with another limit of memory.
+    Tune(u32),
+    /// The database is full.
+    Fill,
 }
+
+/// The version that upgrades come from, and the one that they go to.
+const VERSIONS: [&str; 2] = ["3.6.14", "3.7.3"];
 
 async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut totals = Totals::default();
     let mut members = *[1, 3, 3].choose(&mut chance).unwrap_or(&3);
-    let mut site = Site::open(stage, &format!("s{seed}"), members, None).await?;
+    let mut version = *VERSIONS.choose(&mut chance).unwrap_or(&VERSIONS[1]);
+    let mut site = Site::open(stage, &format!("s{seed}"), members, version, None).await?;
     site.wait_until_whole(members)
         .await
         .context("it was never formed")?;
     let writers = writers::Writers::start(&site.place, seed);
     for _ in 0..STEPS {
-        let step = choose(members, &mut chance);
-        if let Step::Resize(to) = step {
-            members = to;
+        let step = choose(members, version, &mut chance);
+        match step {
+            Step::Resize(to) => members = to,
+            Step::Upgrade => version = VERSIONS[1],
+            Step::Evict | Step::Wipe | Step::Tune(_) | Step::Fill => {}
         }
         let told = take(&mut site, step, &mut chance)
             .await
@@ -104,7 +119,11 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
         totals.add("steps", 1);
         totals.add("faults", u64::from(told != faults::NONE));
     }
-    finish(site, writers, silence(seed), totals).await
+    settle(&mut site, writers, silence(seed), &mut totals).await?;
+    site.delete().await?;
+    site.has_all_volumes().await?;
+    site.close()?;
+    Ok(totals)
 }
 
 /// A minute in the first of each twenty rounds, while others run beside it; ten minutes in each hundredth.
@@ -116,45 +135,136 @@ fn silence(seed: u64) -> Duration {
     }
 }
 
-/// Every part of a member's life: it is formed, joined, lost, replaced and removed.
-async fn crash(stage: &Stage, calls: u64) -> Result<Totals> {
-    let calls = u32::try_from(calls).context("so many calls are never made")?;
-    let mut chance = StdRng::seed_from_u64(calls.into());
-    let mut site = Site::open(stage, &format!("c{calls}"), 1, Some(calls)).await?;
+/// Where the operator may die: every part of a member's life.
+pub const CRASHES: Points = Points {
+    phases: &[
+        "forming",
+        "growing",
+        "upgrading",
+        "healing",
+        "shrinking",
+        "deleting",
+    ],
+    interrupted: "deaths of the operator",
+};
+
+/// A cluster is formed and grows; then it is upgraded, or is full, or loses a member's data and shrinks; then it is deleted.
+async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
+    let mut totals = Totals::default();
+    let mut chance = StdRng::seed_from_u64(point.call);
+    let name = format!("c-{}-{}", CRASHES.phases[point.phase], point.call);
+    let special = CRASHES.phases[point.phase];
+    let version = VERSIONS[usize::from(special != "upgrading")];
+    let mut phase = Phase::new("forming", point);
+    let mut site = Site::open(stage, &name, 1, version, phase.deadly).await?;
     site.wait_until_whole(1).await.context("it was never formed")?;
-    let writers = writers::Writers::start(&site.place, calls.into());
+    phase.end(&mut site, &mut totals)?;
+    let writers = writers::Writers::start(&site.place, point.call);
+
+    phase = Phase::new("growing", point).begin(&mut site)?;
     site.resize(3).await?;
     site.wait_until_whole(3)
         .await
         .context("it never had three members")?;
+    phase.end(&mut site, &mut totals)?;
+
+    match special {
+        "upgrading" => {
+            phase = Phase::new(special, point).begin(&mut site)?;
+            site.upgrade(VERSIONS[1]).await?;
+            site.wait_until_whole(3).await.context("it was never upgraded")?;
+            phase.end(&mut site, &mut totals)?;
+        }
+        "making room" => {
+            phase = Phase::new(special, point).begin(&mut site)?;
+            site.fill(&mut chance).await?;
+            site.wait_until_whole(3)
+                .await
+                .context("it never had room again")?;
+            phase.end(&mut site, &mut totals)?;
+        }
+        _ => lose_and_shrink(&mut site, point, &mut chance, &mut totals).await?,
+    }
+    settle(&mut site, writers, SILENCE, &mut totals).await?;
+
+    phase = Phase::new("deleting", point).begin(&mut site)?;
+    site.delete().await?;
+    phase.end(&mut site, &mut totals)?;
+    site.has_all_volumes().await?;
+    totals.add(CRASHES.interrupted, site.deaths);
+    ensure!(
+        point.call > 1 || site.deaths == 1,
+        "the operator lives on after its first call"
+    );
+    site.close()?;
+    Ok(totals)
+}
+
+async fn lose_and_shrink(
+    site: &mut Site<'_>,
+    point: Point,
+    chance: &mut StdRng,
+    totals: &mut Totals,
+) -> Result<()> {
+    let mut phase = Phase::new("healing", point).begin(site)?;
     let victim = site
         .machines
         .names()
-        .choose(&mut chance)
+        .choose(chance)
         .cloned()
         .context("there is no member")?;
-    wipe(&site, &victim);
+    wipe(site, &victim);
     site.wait_until_changed(&victim).await?;
     site.wait_until_whole(3).await.context("it never healed")?;
+    phase.end(site, totals)?;
+
+    phase = Phase::new("shrinking", point).begin(site)?;
     site.resize(1).await?;
     site.wait_until_whole(1)
         .await
         .context("it never had one member again")?;
-    let mut totals = Totals::default();
-    totals.add(CRASHES, site.deaths.into());
-    finish(site, writers, SILENCE, totals).await
+    phase.end(site, totals)
 }
 
-/// How deaths of the operator are counted.
-pub const CRASHES: &str = "deaths of the operator";
+/// One phase of a cluster's life, and after how many calls in it the operator dies.
+struct Phase {
+    name: &'static str,
+    deadly: Option<u64>,
+    calls_before: u64,
+}
+
+impl Phase {
+    fn new(name: &'static str, point: Point) -> Self {
+        Self {
+            name,
+            deadly: (CRASHES.phases[point.phase] == name).then_some(point.call),
+            calls_before: 0,
+        }
+    }
+
+    fn begin(mut self, site: &mut Site<'_>) -> Result<Self> {
+        self.calls_before = site.calls()?;
+        if let Some(calls) = self.deadly {
+            site.arm_operator(calls)?;
+        }
+        Ok(self)
+    }
+
+    fn end(&self, site: &mut Site<'_>, totals: &mut Totals) -> Result<()> {
+        site.disarm_operator()?;
+        let calls = site.calls()? - self.calls_before;
+        totals.add(&Points::calls_while(self.name), calls);
+        Ok(())
+    }
+}
 
 /// What must hold once all is over.
-async fn finish(
-    site: Site<'_>,
+async fn settle(
+    site: &mut Site<'_>,
     writers: writers::Writers,
     silence: Duration,
-    mut totals: Totals,
-) -> Result<Totals> {
+    totals: &mut Totals,
+) -> Result<()> {
     let before = writers.history.acknowledged();
     tokio::time::timeout(Duration::from_secs(20), async {
         while writers.history.acknowledged() <= before {
@@ -178,8 +288,7 @@ async fn finish(
     totals.add("writes without an answer", checked.unknown);
     let silence = u64::try_from(checked.longest_silence.as_millis()).unwrap_or(u64::MAX);
     totals.add("milliseconds of longest silences", silence);
-    site.close().await?;
-    Ok(totals)
+    Ok(())
 }
 
 fn wipe(site: &Site<'_>, pod: &str) {
@@ -189,11 +298,16 @@ fn wipe(site: &Site<'_>, pod: &str) {
     }
 }
 
-fn choose(members: i32, chance: &mut StdRng) -> Step {
-    let steps: &[Step] = match members {
-        1 => &[Step::Resize(3), Step::Evict],
-        _ => &[Step::Resize(1), Step::Evict, Step::Wipe, Step::Wipe],
+fn choose(members: i32, version: &str, chance: &mut StdRng) -> Step {
+    let mut steps = match members {
+        1 => vec![Step::Resize(3), Step::Resize(3), Step::Evict, Step::Fill],
+        _ => vec![Step::Resize(1), Step::Evict, Step::Wipe, Step::Wipe, Step::Fill],
     };
+    if version == VERSIONS[1] {
+        steps.push(Step::Tune(chance.random_range(256..384)));
+    } else {
+        steps.extend([Step::Upgrade; 3]);
+    }
     *steps.choose(chance).unwrap_or(&Step::Evict)
 }
 
@@ -209,12 +323,18 @@ async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<St
         Step::Resize(members) => site.resize(members).await?,
         Step::Evict => site.delete_pod(&victim).await?,
         Step::Wipe => wipe(site, &victim),
+        Step::Upgrade => site.upgrade(VERSIONS[1]).await?,
+        Step::Tune(mebibytes) => site.tune(mebibytes).await?,
+        Step::Fill => {}
     }
     tokio::time::sleep(Duration::from_millis(chance.random_range(0..4000))).await;
     let fault = Fault::choose(chance, &site.machines.names());
     fault.happen(site, chance).await?;
-    if step == Step::Wipe {
-        site.wait_until_changed(&victim).await?;
+    match step {
+        Step::Wipe => site.wait_until_changed(&victim).await?,
+        // After the fault, so that it does not hold the step up.
+        Step::Fill => site.fill(chance).await?,
+        _ => {}
     }
     Ok(fault.to_string())
 }

@@ -1,14 +1,13 @@
 //! Where rounds take place: one kube-apiserver for all, and a namespace with an operator of its own for each.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret, Service};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client};
+use rand::rngs::StdRng;
 use serde_json::json;
 use skep_api::etcd_cluster::EtcdCluster;
 use skep_testing::{Cluster, Options, binaries};
@@ -18,14 +17,16 @@ use super::hosts::Hosts;
 use super::inside;
 use super::kubelet::{Kubelet, ZONES};
 use super::machine::{Machines, Volume};
-use super::operator::Operator;
-use super::writers::{self, Place};
+use super::operator::{End, Operator};
+use super::writers::{self, Filling, Place};
 
 /// The longest that a cluster may take to be whole again.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// How long it must be whole.
 const SETTLED: Duration = Duration::from_secs(3);
 const CLUSTER: &str = "etcd";
+/// The name that the clients' certificate has.
+const CLIENT: &str = "soak";
 
 /// What all rounds share.
 pub struct Stage {
@@ -78,19 +79,27 @@ pub struct Site<'a> {
     pub place: Place,
     /// What its members run on.
     pub machines: Machines,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     kubelet: JoinHandle<()>,
-    operator: Operator,
-    /// How often the operator died by itself.
-    pub deaths: u32,
+    pub(super) operator: Operator,
+    /// How often the operator died as it was told.
+    pub deaths: u64,
+    /// The calls of operators that have ended.
+    spent: u64,
 }
 
 impl<'a> Site<'a> {
-    /// Opens one with a cluster of so many members, and an operator that dies after so many calls where that is given.
+    /// Opens one with a cluster of so many members of a version, and an operator that dies after so many calls where that is given.
     ///
     /// # Errors
     /// When the cluster is refused, or the operator does not start.
-    pub async fn open(stage: &'a Stage, namespace: &str, members: i32, calls: Option<u32>) -> Result<Self> {
+    pub async fn open(
+        stage: &'a Stage,
+        namespace: &str,
+        members: i32,
+        version: &str,
+        calls: Option<u64>,
+    ) -> Result<Self> {
         let client = stage.cluster.admin.clone();
         let directory = stage.directory.join(namespace);
         std::fs::create_dir_all(&directory)?;
@@ -99,40 +108,37 @@ impl<'a> Site<'a> {
         stage.cluster.apply(json!({
             "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster",
             "metadata": {"name": CLUSTER, "namespace": namespace},
-            "spec": {"version": "3.7.3", "image": "localhost/etcd:3.7.3", "members": members, "volumeSize": "512Mi",
-                "storageClass": "local", "quotaBytes": 67_108_864, "clients": [writers::NAME],
+            "spec": {"version": version, "image": image(version), "members": members, "volumeSize": "512Mi",
+                "storageClass": "local", "quotaBytes": 67_108_864, "clients": [CLIENT],
                 "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi", "goMemoryLimit": "384MiB"}},
         })).await;
         let kubelet = Kubelet::new(
             client.clone(),
             namespace,
-            &binaries().join("etcd"),
+            &binaries(),
             &directory,
             stage.hosts.clone(),
         )?;
         let machines = kubelet.machines();
-        let operator = Operator::start(
-            &stage.kubeconfig,
-            namespace,
-            &directory.join("operator.log"),
-            calls,
-        )?;
+        let operator = Operator::start(&stage.kubeconfig, namespace, &directory, calls)?;
         Ok(Self {
             stage,
             place: Place {
                 client,
                 namespace: namespace.to_owned(),
                 cluster: CLUSTER.to_owned(),
+                identity: CLIENT.to_owned(),
             },
             machines,
             directory,
             kubelet: tokio::spawn(kubelet.run()),
             operator,
             deaths: 0,
+            spent: 0,
         })
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         self.place.client.clone()
     }
 
@@ -145,7 +151,29 @@ impl<'a> Site<'a> {
     /// # Errors
     /// When it is refused.
     pub async fn resize(&self, members: i32) -> Result<()> {
-        let patch = json!({"spec": {"members": members}});
+        self.change(json!({"members": members})).await
+    }
+
+    /// Asks for another version.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn upgrade(&self, version: &str) -> Result<()> {
+        self.change(json!({"version": version, "image": image(version)}))
+            .await
+    }
+
+    /// Asks for another limit of Go's heap, so that every member is made anew.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn tune(&self, mebibytes: u32) -> Result<()> {
+        let resources = json!({"goMemoryLimit": format!("{mebibytes}MiB")});
+        self.change(json!({"resources": resources})).await
+    }
+
+    async fn change(&self, spec: serde_json::Value) -> Result<()> {
+        let patch = json!({"spec": spec});
         self.clusters()
             .patch(CLUSTER, &PatchParams::default(), &Patch::Merge(patch))
             .await?;
@@ -165,20 +193,64 @@ impl<'a> Site<'a> {
     /// Kills the operator and starts it again.
     ///
     /// # Errors
-    /// When it does not start.
+    /// When it had ended by itself, or does not start.
     pub fn restart_operator(&mut self) -> Result<()> {
-        let log = self.directory.join("operator.log");
-        self.operator = Operator::start(&self.stage.kubeconfig, &self.place.namespace, &log, None)?;
+        self.tend_operator()?;
+        self.replace_operator()
+    }
+
+    fn replace_operator(&mut self) -> Result<()> {
+        self.spent += self.operator.calls()?;
+        self.operator = Operator::start(
+            &self.stage.kubeconfig,
+            &self.place.namespace,
+            &self.directory,
+            None,
+        )?;
         Ok(())
     }
 
-    /// Starts an operator that died again.
-    fn tend_operator(&mut self) -> Result<()> {
-        if self.operator.has_ended() {
-            self.deaths += 1;
-            self.restart_operator()?;
+    /// Starts an operator that died as it was told again; one that ends by itself is a fault.
+    pub(super) fn tend_operator(&mut self) -> Result<()> {
+        match self.operator.end()? {
+            None => Ok(()),
+            Some(End::AsTold) => {
+                self.deaths += 1;
+                self.replace_operator()
+            }
+            Some(End::ByItself(status)) => {
+                let log = self.directory.join("operator.log");
+                bail!(
+                    "the operator ended by itself with {status}; see {}",
+                    log.display()
+                )
+            }
         }
-        Ok(())
+    }
+
+    /// Lets the operator die after so many more of its calls.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn arm_operator(&mut self, calls: u64) -> Result<()> {
+        self.operator.arm(calls)
+    }
+
+    /// Lets the operator live, and starts it again where it has just died.
+    ///
+    /// # Errors
+    /// When it cannot be told, or had ended by itself.
+    pub fn disarm_operator(&mut self) -> Result<()> {
+        self.operator.disarm()?;
+        self.tend_operator()
+    }
+
+    /// How many calls were answered in all.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn calls(&self) -> Result<u64> {
+        Ok(self.spent + self.operator.calls()?)
     }
 
     /// Waits until all members serve and nothing is under way, and it stays so for a while: what just happened may not be
@@ -227,91 +299,47 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Fills the database, and waits until something can be written again.
+    ///
+    /// # Errors
+    /// When it never is full, or is never healed.
+    pub async fn fill(&mut self, chance: &mut StdRng) -> Result<()> {
+        let place = self.place.clone();
+        let filling = writers::fill(&place, Filling::History, chance);
+        tokio::pin!(filling);
+        loop {
+            tokio::select! {
+                outcome = &mut filling => return outcome,
+                () = tokio::time::sleep(Duration::from_millis(200)) => self.tend_operator()?,
+            }
+        }
+    }
+
     /// The judge of histories.
     pub fn porcupine(&self) -> &Path {
         &self.stage.porcupine
     }
 
-    /// Checks that nothing in the namespace changes any more.
-    ///
-    /// # Errors
-    /// What was written.
-    pub async fn is_silent(&self, long: Duration) -> Result<()> {
-        // What the last change led to is still written.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let before = self.versions().await?;
-        tokio::time::sleep(long).await;
-        let after = self.versions().await?;
-        let changed: Vec<&String> = after.difference(&before).collect();
-        ensure!(
-            changed.is_empty(),
-            "after all faults this was still written: {changed:?}"
-        );
-        Ok(())
-    }
-
-    async fn versions(&self) -> Result<BTreeSet<String>> {
-        let mut versions = BTreeSet::new();
-        self.add::<EtcdCluster>(&mut versions).await?;
-        self.add::<Pod>(&mut versions).await?;
-        self.add::<PersistentVolumeClaim>(&mut versions).await?;
-        self.add::<Secret>(&mut versions).await?;
-        self.add::<Service>(&mut versions).await?;
-        self.add::<PodDisruptionBudget>(&mut versions).await?;
-        self.add::<Event>(&mut versions).await?;
-        Ok(versions)
-    }
-
-    async fn add<K>(&self, versions: &mut BTreeSet<String>) -> Result<()>
-    where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client(), &self.place.namespace);
-        for object in api.list(&ListParams::default()).await? {
-            let version = object.resource_version().unwrap_or_default();
-            versions.insert(format!("{} {} {version}", K::kind(&()), object.name_any()));
-        }
-        Ok(())
-    }
-
-    /// Checks that every volume that was ever made is still there: the cluster's policy is to keep them.
-    ///
-    /// # Errors
-    /// Which is gone.
-    pub async fn has_all_volumes(&self) -> Result<()> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client(), &self.place.namespace);
-        let claims = claims.list(&ListParams::default()).await?;
-        let there: BTreeSet<String> = claims.iter().filter_map(ResourceExt::uid).collect();
-        for entry in std::fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let name = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let is_volume = path.extension().is_some_and(|extension| extension == "img");
-            ensure!(
-                !is_volume || there.contains(&name),
-                "the claim of volume {name} was deleted"
-            );
-        }
-        Ok(())
-    }
-
-    /// Deletes everything, waits until the operator is done with it, and removes volumes and logs.
+    /// Deletes the cluster and waits until the operator is done with it.
     ///
     /// # Errors
     /// When that takes too long.
-    pub async fn close(self) -> Result<()> {
+    pub async fn delete(&mut self) -> Result<()> {
         self.clusters().delete(CLUSTER, &DeleteParams::default()).await?;
         let begun = Instant::now();
         while self.clusters().get_opt(CLUSTER).await?.is_some() || !self.machines.names().is_empty() {
+            self.tend_operator()?;
             ensure!(begun.elapsed() < PATIENCE, "the cluster is never deleted");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        Ok(())
+    }
+
+    /// Ends what runs of it, and removes volumes and logs.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn close(self) -> Result<()> {
         // What a round without a fault leaves is of no use to anybody.
         Volume::remove_all(&self.directory)?;
         std::fs::remove_dir_all(&self.directory)?;
@@ -323,6 +351,10 @@ impl Drop for Site<'_> {
     fn drop(&mut self) {
         self.kubelet.abort();
     }
+}
+
+fn image(version: &str) -> String {
+    format!("localhost/etcd:{version}")
 }
 
 fn is_whole(object: &EtcdCluster, members: i32) -> bool {

@@ -1,171 +1,34 @@
 //! Clients that write and read all the time and write down what they asked, what they were told, and when.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::history::{Call, History};
 use super::kv::{Identified, Kv};
 
-/// The name that the clients' certificate has.
-pub const NAME: &str = "soak";
 const CLIENTS: u64 = 3;
 const KEYS: u64 = 6;
 /// Between two calls of a client.
 const PAUSE: Duration = Duration::from_millis(40);
+/// Just below the largest that etcd takes.
+const VALUE_BYTES: usize = 1_400_000;
+/// How long a database may take to be full and to have room again.
+const FILL_PATIENCE: Duration = Duration::from_mins(5);
+/// How etcd refuses what it has no room for.
+const FULL: &str = "database space exceeded";
+/// After how long a database that is still full is not healed.
+const STAYS: Duration = Duration::from_secs(45);
 /// The longest that a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// One call and what came of it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Call {
-    client: u64,
-    key: String,
-    write: bool,
-    value: String,
-    /// When it was made, in nanoseconds from the beginning.
-    #[serde(rename = "call")]
-    made: u64,
-    /// When it was answered; nothing when nobody knows whether it was carried out.
-    #[serde(rename = "return")]
-    returned: Option<u64>,
-    /// The store's revision that came with the answer.
-    revision: i64,
-}
-
-/// Everything that all clients did.
-#[derive(Clone)]
-pub struct History {
-    begun: Instant,
-    calls: Arc<Mutex<Vec<Call>>>,
-    /// A client whose call has no known outcome goes on under another number: its call may still be carried out.
-    clients: Arc<AtomicU64>,
-}
-
-/// What was checked.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Checked {
-    /// Writes that were acknowledged.
-    pub writes: u64,
-    /// Reads that were answered.
-    pub reads: u64,
-    /// Writes of which nobody knows.
-    pub unknown: u64,
-    /// The longest time without an acknowledged write.
-    pub longest_silence: Duration,
-}
-
-impl History {
-    fn new() -> Self {
-        Self {
-            begun: Instant::now(),
-            calls: Arc::default(),
-            clients: Arc::default(),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn next_client(&self) -> u64 {
-        self.clients.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn add(&self, call: Call) {
-        self.calls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(call);
-    }
-
-    /// How many writes were acknowledged so far.
-    pub fn acknowledged(&self) -> usize {
-        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls
-            .iter()
-            .filter(|call| call.write && call.returned.is_some())
-            .count()
-    }
-
-    /// Checks that the whole is linearizable, and that no revision went back.
-    ///
-    /// # Errors
-    /// What was lost or went back.
-    pub fn check(&self, porcupine: &Path) -> Result<Checked> {
-        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut answered: Vec<&Call> = calls.iter().filter(|call| call.returned.is_some()).collect();
-        ensure!(!answered.is_empty(), "no call was ever answered");
-        no_revision_goes_back(&answered)?;
-        is_linearizable(&calls, porcupine)?;
-        answered.retain(|call| call.write);
-        let mut times: Vec<u64> = answered.iter().filter_map(|call| call.returned).collect();
-        times.sort_unstable();
-        let silence = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-        let count = |filter: &dyn Fn(&Call) -> bool| calls.iter().filter(|call| filter(call)).count() as u64;
-        Ok(Checked {
-            writes: count(&|call| call.write && call.returned.is_some()),
-            reads: count(&|call| !call.write && call.returned.is_some()),
-            unknown: count(&|call| call.write && call.returned.is_none()),
-            longest_silence: Duration::from_nanos(silence),
-        })
-    }
-}
-
-/// A call that begins after another has ended never sees an older revision, and a write always a newer one.
-fn no_revision_goes_back(answered: &[&Call]) -> Result<()> {
-    let mut by_end = answered.to_vec();
-    by_end.sort_by_key(|call| call.returned);
-    let mut by_begin = answered.to_vec();
-    by_begin.sort_by_key(|call| call.made);
-    let mut ended = by_end.into_iter().peekable();
-    let mut newest: i64 = 0;
-    for call in by_begin {
-        while let Some(earlier) = ended.next_if(|earlier| earlier.returned < Some(call.made)) {
-            newest = newest.max(earlier.revision);
-        }
-        let is_newer = call.revision > newest || (!call.write && call.revision == newest);
-        ensure!(
-            is_newer,
-            "a revision went back: {newest} was seen before {call:?}"
-        );
-    }
-    Ok(())
-}
-
-fn is_linearizable(calls: &[Call], porcupine: &Path) -> Result<()> {
-    let known = calls.iter().filter(|call| call.write || call.returned.is_some());
-    let mut child = Command::new(porcupine)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run porcupine")?;
-    let mut input = child.stdin.take().context("porcupine takes no input")?;
-    for call in known {
-        writeln!(input, "{}", serde_json::to_string(call)?)?;
-    }
-    drop(input);
-    let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    ensure!(
-        output.status.success(),
-        "the history is not linearizable: porcupine says {said}"
-    );
-    Ok(())
-}
 
 /// The clients of one cluster.
 pub struct Writers {
@@ -184,6 +47,8 @@ pub struct Place {
     pub namespace: String,
     /// Its name.
     pub cluster: String,
+    /// As which of its clients.
+    pub identity: String,
 }
 
 impl Writers {
@@ -238,7 +103,15 @@ async fn work(place: Place, history: History, mut chance: StdRng, stop: Cancella
         let is_known = if is_write {
             writes += 1;
             call.value = format!("{number}-{writes}");
-            put(etcd, &mut call).await
+            match put(etcd, &mut call).await {
+                Ok(()) => true,
+                // It was not carried out, and never will be.
+                Err(error) if error.to_string().contains(FULL) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(_) => false,
+            }
         } else {
             get(etcd, &mut call).await
         };
@@ -258,11 +131,9 @@ async fn work(place: Place, history: History, mut chance: StdRng, stop: Cancella
     }
 }
 
-async fn put(etcd: &mut Kv, call: &mut Call) -> bool {
-    let answer = tokio::time::timeout(PATIENCE, etcd.put(&call.key, &call.value)).await;
-    let revision = answer.ok().and_then(Result::ok);
-    call.revision = revision.unwrap_or_default();
-    revision.is_some()
+async fn put(etcd: &mut Kv, call: &mut Call) -> Result<()> {
+    call.revision = tokio::time::timeout(PATIENCE, etcd.put(&call.key, &call.value)).await??;
+    Ok(())
 }
 
 async fn get(etcd: &mut Kv, call: &mut Call) -> bool {
@@ -274,12 +145,66 @@ async fn get(etcd: &mut Kv, call: &mut Call) -> bool {
     true
 }
 
+/// With what a database is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filling {
+    /// One key is written again and again, until etcd takes no more; then it is waited for until it takes something again.
+    History,
+    /// One key after the other is written, until etcd takes no more and stays so.
+    Data,
+}
+
+/// Writes large values until a database is full, and waits for what becomes of it.
+///
+/// # Errors
+/// When it never is full, or something else than that becomes of it.
+pub async fn fill(place: &Place, filling: Filling, chance: &mut StdRng) -> Result<()> {
+    let large = "x".repeat(VALUE_BYTES);
+    let begun = Instant::now();
+    let (mut number, mut full): (u64, Option<Instant>) = (0, None);
+    let mut connection: Option<Kv> = None;
+    while begun.elapsed() < FILL_PATIENCE {
+        if connection.is_none() {
+            connection = connect(place, chance).await.ok();
+        }
+        let Some(etcd) = connection.as_mut() else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let (key, value) = match filling {
+            Filling::Data => (format!("fill/{number}"), large.as_str()),
+            Filling::History if full.is_some() => ("fill".to_owned(), "small"),
+            Filling::History => ("fill".to_owned(), large.as_str()),
+        };
+        match tokio::time::timeout(PATIENCE, etcd.put(&key, value)).await {
+            Ok(Ok(_)) if filling == Filling::History && full.is_some() => return Ok(()),
+            Ok(Ok(_)) => (number, full) = (number + 1, None),
+            Ok(Err(error)) if error.to_string().contains(FULL) => {
+                let since = *full.get_or_insert_with(Instant::now);
+                if filling == Filling::Data && since.elapsed() > STAYS {
+                    return Ok(());
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Another member may answer.
+            _ => connection = None,
+        }
+    }
+    let what = if full.is_some() {
+        "is full and stays so"
+    } else {
+        "is not full, or not for long"
+    };
+    bail!("the database {what} for {FILL_PATIENCE:?}")
+}
+
 /// Connects to one member, as a client does that the Service has led there.
 async fn connect(place: &Place, chance: &mut StdRng) -> Result<Kv> {
     let Place {
         client,
         namespace,
         cluster,
+        identity,
     } = place;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let wanted = ListParams::default().labels(&format!("app.kubernetes.io/instance={cluster}"));
@@ -291,7 +216,7 @@ async fn connect(place: &Place, chance: &mut StdRng) -> Result<Kv> {
     }
     let (pod, address) = members.choose(chance).context("there is no member")?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = secrets.get(&format!("{cluster}-client-{NAME}")).await?;
+    let secret = secrets.get(&format!("{cluster}-client-{identity}")).await?;
     let data = secret.data.unwrap_or_default();
     let text = |key: &str| {
         data.get(key)
@@ -306,61 +231,4 @@ async fn connect(place: &Place, chance: &mut StdRng) -> Result<Kv> {
     let name = format!("{pod}.{cluster}-peer.{namespace}.svc");
     let connected = tokio::time::timeout(PATIENCE, Kv::connect(address, &name, &own, PATIENCE));
     connected.await.context("connecting takes too long")?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// (write, value, called at, answered at, revision)
-    type Row = (bool, &'static str, u64, Option<u64>, i64);
-
-    fn check(rows: &[Row], porcupine: &Path) -> Result<Checked> {
-        let history = History::new();
-        for (number, (write, value, made, returned, revision)) in rows.iter().enumerate() {
-            history.add(Call {
-                client: u64::try_from(number)?,
-                key: "soak/1".to_owned(),
-                write: *write,
-                value: (*value).to_owned(),
-                made: *made,
-                returned: *returned,
-                revision: *revision,
-            });
-        }
-        history.check(porcupine)
-    }
-
-    #[test]
-    fn what_was_lost_or_went_back_is_found() {
-        let directory = tempfile::tempdir().unwrap();
-        let porcupine = directory.path().join("porcupine");
-        crate::soak::etcd::inside::build_porcupine(&porcupine).unwrap();
-        let check = |rows: &[Row]| check(rows, &porcupine);
-        let first = (true, "1", 1, Some(2), 2);
-        let second = (true, "2", 3, Some(4), 3);
-        let unknown = (true, "2", 3, None, 0);
-        let read = |value, revision| (false, value, 5, Some(6), revision);
-        let right = check(&[first, second, read("2", 3)]).expect("a right history");
-        assert_eq!((right.writes, right.reads, right.unknown), (2, 1, 0));
-        // Of a write without an answer nobody knows: either is right.
-        check(&[first, unknown, read("1", 2)]).expect("it was not carried out");
-        check(&[first, unknown, read("2", 3)]).expect("it was carried out");
-        for (wrong, rows) in [
-            ("an acknowledged write is lost", vec![first, second, read("1", 3)]),
-            ("all is lost", vec![first, read("", 2)]),
-            ("a revision went back", vec![first, second, read("2", 2)]),
-            (
-                "a write has an older revision",
-                vec![first, (true, "2", 3, Some(4), 2)],
-            ),
-            (
-                "a read goes back",
-                vec![first, unknown, read("2", 3), (false, "1", 7, Some(8), 3)],
-            ),
-            ("nobody wrote it", vec![first, read("7", 2)]),
-        ] {
-            assert!(check(&rows).is_err(), "{wrong}");
-        }
-    }
 }

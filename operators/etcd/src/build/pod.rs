@@ -15,6 +15,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use skep_core::labels;
 
 use super::certificates::{CLIENT_CERT, CLIENT_KEY, secret_name};
@@ -23,7 +25,8 @@ use super::{
     peer_url,
 };
 use crate::observed::Start;
-use crate::validate::{Cluster, FlagStyle};
+use crate::validate::{Cluster, Resources};
+use crate::version::{FlagStyle, Release};
 
 /// The name of the only container.
 pub const CONTAINER: &str = "etcd";
@@ -31,6 +34,9 @@ pub const CONTAINER: &str = "etcd";
 pub const START_STATE: &str = "skep.dev/etcd-initial-cluster-state";
 /// Annotation: `name=peer URL` of members, read when the container starts.
 pub const START_MEMBERS: &str = "skep.dev/etcd-initial-cluster";
+
+/// Annotation: of which revision of the spec the pod was made.
+pub const REVISION: &str = "skep.dev/etcd-revision";
 
 /// The gate that holds a new pod back until a second look has found it right.
 pub const GATE: &str = "skep.dev/etcd";
@@ -50,7 +56,7 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
             name: Some(name.to_owned()),
             namespace: Some(cluster.namespace.clone()),
             labels: Some(lasting_labels(cluster)),
-            annotations: Some(start_annotations(cluster, name, start)),
+            annotations: Some(annotations(cluster, name, start)),
             owner_references: Some(vec![cluster.owner.clone()]),
             ..ObjectMeta::default()
         },
@@ -85,6 +91,32 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
         }),
         ..Pod::default()
     }
+}
+
+fn annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeMap<String, String> {
+    let mut annotations = start_annotations(cluster, name, start);
+    annotations.insert(REVISION.to_owned(), revision(cluster));
+    annotations
+}
+
+/// Tells pods apart that were made of different specs; a newer operator alone makes no other.
+pub fn revision(cluster: &Cluster) -> String {
+    let Release { version, image } = &cluster.release;
+    let Resources {
+        cpu,
+        memory,
+        memory_limit,
+        go_memory_limit,
+    } = &cluster.resources;
+    let made_of = json!({
+        "version": version.to_string(),
+        "image": image,
+        "quota": cluster.quota_bytes,
+        "cpu": cpu.to_string(),
+        "memory": [memory.to_string(), memory_limit.to_string(), go_memory_limit],
+        "priorityClass": cluster.priority_class,
+    });
+    hex::encode(&Sha256::digest(made_of.to_string().as_bytes())[..5])
 }
 
 /// The annotations that say what a member does with an empty volume.
@@ -126,7 +158,7 @@ pub fn read_start(name: &str, annotations: &BTreeMap<String, String>) -> Option<
 fn build_container(cluster: &Cluster, name: &str) -> Container {
     Container {
         name: CONTAINER.to_owned(),
-        image: Some(cluster.image.clone()),
+        image: Some(cluster.release.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["etcd".to_owned()]),
         args: Some(arguments(cluster, name)),
@@ -220,7 +252,7 @@ fn arguments(cluster: &Cluster, name: &str) -> Vec<String> {
         "--pre-vote=true".to_owned(),
         "--log-level=warn".to_owned(),
     ];
-    let by_version: &[&str] = match cluster.version.flag_style() {
+    let by_version: &[&str] = match cluster.release.version.flag_style() {
         FlagStyle::FeatureGates => &[
             "--feature-gates=InitialCorruptCheck=true,CompactHashCheck=true",
             "--compact-hash-check-time=1m",

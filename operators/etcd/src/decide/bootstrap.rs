@@ -5,7 +5,7 @@
 
 use skep_api::etcd_cluster::MemberAction;
 
-use super::{Action, Signal, clear_finished_pod, latch, prepare, trouble, wait};
+use super::{Action, Signal, clear_finished_pod, delete_pod, latch, prepare, trouble, wait};
 use crate::observed::{Observed, Start};
 
 pub(super) fn decide(observed: &Observed) -> Action {
@@ -15,21 +15,19 @@ pub(super) fn decide(observed: &Observed) -> Action {
     if let Some(other) = observed.claims.keys().find(|pod| pod.as_str() != seed) {
         return lost_status(observed, other);
     }
-    if let Some(action) = clear_finished_pod(observed) {
+    if let Some(action) = clear_finished_pod(observed).or_else(|| take_over(observed, seed)) {
         return action;
     }
     match (observed.pods.get(seed), observed.claims.get(seed)) {
         (Some(pod), _) if pod.is_deleting => wait(Signal::Watch, format!("pod {seed} to end")),
-        (Some(pod), Some(claim)) if claim.is_deleting => Action::DeletePod {
-            pod: seed.to_owned(),
-            uid: pod.uid.clone(),
-        },
+        (Some(pod), Some(claim)) if claim.is_deleting => delete_pod(seed, pod),
         (None, Some(claim)) if claim.is_deleting => {
             wait(Signal::Watch, format!("the volume of {seed} to go"))
         }
         (Some(pod), Some(_)) if is_formed(observed) => {
             prepare(seed, pod, &Start::Rejoin).unwrap_or(Action::RecordBootstrap)
         }
+        (Some(pod), Some(_)) if observed.is_stale(pod) => delete_pod(seed, pod),
         (Some(pod), Some(_)) if pod.is_gated => {
             prepare(seed, pod, &Start::Seed).unwrap_or_else(|| wait(Signal::Watch, format!("pod {seed}")))
         }
@@ -54,6 +52,23 @@ pub(super) fn decide(observed: &Observed) -> Action {
 fn seed(observed: &Observed) -> Option<&str> {
     let intent = observed.intent.as_ref()?;
     (intent.action == MemberAction::Bootstrap).then_some(intent.pod.as_str())
+}
+
+/// What the spec says now may be what was missing; but a first member that has run may have left data that are not read by
+/// what came before.
+fn take_over(observed: &Observed, seed: &str) -> Option<Action> {
+    if is_formed(observed) || observed.wanted == observed.release {
+        return None;
+    }
+    let is_untouched = !observed.pods.contains_key(seed) && !observed.claims.contains_key(seed);
+    let (from, to) = (observed.release.version, observed.wanted.version);
+    if is_untouched || to.line() == from.line() || to.line() == from.line().next() {
+        return Some(Action::Adopt(observed.wanted.clone()));
+    }
+    let text = format!(
+        "a person: the first member may have written data with {from}, which {to} cannot read; delete the cluster and create it anew"
+    );
+    Some(wait(Signal::Person, text))
 }
 
 fn is_formed(observed: &Observed) -> bool {

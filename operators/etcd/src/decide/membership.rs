@@ -4,15 +4,15 @@
 
 use skep_api::etcd_cluster::{MemberAction, MemberIntent, MemberRole, VolumePolicy};
 
-use super::{Action, Signal, clear_finished_pod, latch, prepare, trouble, wait};
-use crate::observed::{Member, Membership, Observed, PodState, SETTLED, Start, quorum};
+use super::{Action, Signal, clear_finished_pod, delete_pod, latch, prepare, rolling, space, trouble, wait};
+use crate::observed::{AlarmKind, Member, Membership, Observed, PodState, SETTLED, Start, quorum};
 
 /// After so many restarts a member that never answers is given up, where the others can do without it.
-const HOPELESS_RESTARTS: i32 = 5;
+pub(super) const HOPELESS_RESTARTS: i32 = 5;
 
 /// Etcd does not answer: nothing but pods over the volumes of known members may be made.
 pub(super) fn without_quorum(observed: &Observed) -> Action {
-    if let Some(action) = clear_finished_pod(observed) {
+    if let Some(action) = clear_finished_pod(observed).or_else(|| rolling::without_quorum(observed)) {
         return action;
     }
     for member in &observed.recorded {
@@ -61,7 +61,7 @@ pub(super) fn without_quorum(observed: &Observed) -> Action {
 
 /// Etcd answers.
 pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
-    if members.is_corrupt {
+    if members.has_alarm(AlarmKind::Corrupt) {
         return wait(
             Signal::Person,
             "a person: etcd has raised the alarm CORRUPT, nothing is changed",
@@ -77,6 +77,7 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
     clear_finished_pod(observed)
         .or_else(|| keep_pods(observed, members))
         .or_else(|| keep_starts(observed, members))
+        .or_else(|| rolling::mend(observed, members))
         .or_else(|| {
             observed
                 .intent
@@ -84,6 +85,10 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
                 .map(|intent| go_on(observed, members, intent))
         })
         .or_else(|| begin(observed, members))
+        .or_else(|| space::heal(observed, members))
+        .or_else(|| rolling::begin(observed, members))
+        .or_else(|| space::too_full(observed, members))
+        .or_else(|| space::defragment_next(observed, members))
         .unwrap_or_else(|| rest(observed, members))
 }
 
@@ -97,12 +102,7 @@ fn keep_pods(observed: &Observed, members: &Membership) -> Option<Action> {
         let claim = observed.claims.get(name);
         match observed.pods.get(name) {
             Some(pod) if claim.is_some() || pod.is_deleting || pod.address.is_some() => return None,
-            Some(pod) if member.is_started => {
-                return Some(Action::DeletePod {
-                    pod: name.to_owned(),
-                    uid: pod.uid.clone(),
-                });
-            }
+            Some(pod) if member.is_started => return Some(delete_pod(name, pod)),
             _ => {}
         }
         let may_start = match claim {
@@ -117,10 +117,16 @@ fn keep_pods(observed: &Observed, members: &Membership) -> Option<Action> {
 }
 
 /// A member that has started may never again start with an empty volume; one that has not joins today's members.
+///
+/// A pod that is held back and was made on a view of yesterday is not let go.
 fn keep_starts(observed: &Observed, members: &Membership) -> Option<Action> {
     members.members.iter().find_map(|member| {
         let name = member.pod.as_deref()?;
-        prepare(name, observed.pods.get(name)?, &wanted_start(member, members))
+        let pod = observed.pods.get(name)?;
+        if pod.is_gated && observed.is_stale(pod) && !pod.is_deleting {
+            return Some(delete_pod(name, pod));
+        }
+        prepare(name, pod, &wanted_start(member, members))
     })
 }
 
@@ -148,6 +154,9 @@ fn go_on(observed: &Observed, members: &Membership, intent: &MemberIntent) -> Ac
         (MemberAction::Bootstrap, _) | (MemberAction::Add, Some(_)) => Action::ClearIntent,
         (MemberAction::Remove, Some(member)) => remove(observed, members, member, &intent.pod),
         (MemberAction::Remove, None) => clean_up(observed, &intent.pod),
+        (MemberAction::Restart, Some(member)) => rolling::restart(observed, members, member, &intent.pod),
+        (MemberAction::Defragment, Some(member)) => space::defragment(observed, members, member, &intent.pod),
+        (MemberAction::Restart | MemberAction::Defragment, None) => Action::ClearIntent,
     }
 }
 
@@ -168,8 +177,8 @@ fn add(observed: &Observed, members: &Membership, pod: &str) -> Action {
     }
 }
 
-/// Why no member may be added now.
-fn unsettled(observed: &Observed, members: &Membership) -> Option<Action> {
+/// Why no member may be added or made anew now.
+pub(super) fn unsettled(observed: &Observed, members: &Membership) -> Option<Action> {
     if let Some(silent) = members.silent_voter().and_then(|member| member.pod.as_deref()) {
         return Some(wait(
             Signal::Etcd,
@@ -183,7 +192,7 @@ fn unsettled(observed: &Observed, members: &Membership) -> Option<Action> {
     if members.voter_count() > 1 && observed.healthy_for <= SETTLED {
         return Some(wait(
             Signal::Etcd,
-            "all members to be healthy for 5 s before the next is added",
+            "all members to be healthy for 5 s before the next change",
         ));
     }
     None
@@ -257,12 +266,7 @@ fn remove(observed: &Observed, members: &Membership, member: &Member, pod: &str)
 fn clean_up(observed: &Observed, pod: &str) -> Action {
     match observed.pods.get(pod) {
         Some(state) if state.is_deleting => return wait(Signal::Watch, format!("pod {pod} to end")),
-        Some(state) => {
-            return Action::DeletePod {
-                pod: pod.to_owned(),
-                uid: state.uid.clone(),
-            };
-        }
+        Some(state) => return delete_pod(pod, state),
         None => {}
     }
     match observed.claims.get(pod) {
@@ -344,7 +348,7 @@ fn is_hopeless_voter(observed: &Observed, members: &Membership, member: &Member)
     members.voter_count() > 2 && are_others_healthy && is_hopeless(observed, member)
 }
 
-fn is_gone_for_good(observed: &Observed, members: &Membership, member: &Member) -> bool {
+pub(super) fn is_gone_for_good(observed: &Observed, members: &Membership, member: &Member) -> bool {
     is_lost(observed, member) || is_hopeless_voter(observed, members, member)
 }
 
@@ -355,10 +359,7 @@ fn stray_pod(observed: &Observed, members: &Membership) -> Option<Action> {
         .pods
         .iter()
         .find(|(name, pod)| is_stray(name) && !pod.is_deleting)?;
-    Some(Action::DeletePod {
-        pod: name.clone(),
-        uid: pod.uid.clone(),
-    })
+    Some(delete_pod(name, pod))
 }
 
 /// Which voter goes first when there are too many: an unhealthy one, then one whose zone has another, never

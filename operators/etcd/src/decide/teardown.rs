@@ -3,10 +3,10 @@
 use skep_api::etcd_cluster::VolumePolicy;
 
 use super::{Action, Signal, wait};
-use crate::observed::Observed;
+use crate::observed::Remains;
 
 /// The one step to take for a cluster that is being deleted; [`Action::Done`] lets the object go.
-pub fn decide_teardown(observed: &Observed) -> Action {
+pub fn decide_teardown(observed: &Remains) -> Action {
     if let Some((pod, state)) = observed.pods.iter().find(|(_, state)| !state.is_deleting) {
         return Action::DeletePod {
             pod: pod.clone(),
@@ -22,7 +22,7 @@ pub fn decide_teardown(observed: &Observed) -> Action {
     }
 }
 
-fn delete_claims(observed: &Observed) -> Action {
+fn delete_claims(observed: &Remains) -> Action {
     if let Some((pod, state)) = observed.claims.iter().find(|(_, state)| !state.is_deleting) {
         return Action::DeleteClaim {
             pod: pod.clone(),

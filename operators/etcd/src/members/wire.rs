@@ -12,6 +12,9 @@ pub struct Header {
     /// The id of the member that answered.
     #[prost(uint64, tag = "2")]
     pub member_id: u64,
+    /// The store's revision.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
 }
 
 /// `StatusRequest`.
@@ -33,6 +36,9 @@ pub struct StatusResponse {
     /// The leader's id; 0 for none.
     #[prost(uint64, tag = "4")]
     pub leader: u64,
+    /// The bytes of the database file that hold data.
+    #[prost(int64, tag = "9")]
+    pub db_size_in_use: i64,
     /// Alarms and the want of a leader.
     #[prost(string, repeated, tag = "8")]
     pub errors: Vec<String>,
@@ -104,3 +110,51 @@ pub struct MemberIdRequest {
 /// An answer of which nothing is read.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HeaderResponse {}
+
+/// `AlarmRequest`; action 0 asks for all, 2 takes one back.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct AlarmRequest {
+    /// What is done.
+    #[prost(int32, tag = "1")]
+    pub action: i32,
+    /// The member that raised it.
+    #[prost(uint64, tag = "2")]
+    pub member_id: u64,
+    /// Which alarm; 0 for all.
+    #[prost(int32, tag = "3")]
+    pub alarm: i32,
+}
+
+/// `AlarmMember`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct AlarmMember {
+    /// The member that raised it.
+    #[prost(uint64, tag = "1")]
+    pub member_id: u64,
+    /// Which: 1 for NOSPACE, 2 for CORRUPT.
+    #[prost(int32, tag = "2")]
+    pub alarm: i32,
+}
+
+/// `AlarmResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AlarmResponse {
+    /// The alarms that are raised.
+    #[prost(message, repeated, tag = "2")]
+    pub alarms: Vec<AlarmMember>,
+}
+
+/// `CompactionRequest`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct CompactionRequest {
+    /// History before this revision goes.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+    /// Whether the answer waits until it is gone from the database.
+    #[prost(bool, tag = "2")]
+    pub physical: bool,
+}
+
+/// `DefragmentRequest`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct DefragmentRequest {}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use skep_api::etcd_cluster::{MemberAction, MemberIntent, VolumePolicy};
 
 use super::*;
-use crate::fixtures::three;
+use crate::fixtures::{three, valid};
 use crate::observed::{Member, MemberStatus, PodState};
 
 fn now() -> Timestamp {
@@ -30,12 +30,16 @@ fn seen(voters: usize, silent: usize) -> Observed {
             format!("etcd-{index}"),
             PodState {
                 zone: Some(format!("z{index}")),
+                revision: Some("r".into()),
                 ..PodState::default()
             },
         )
     };
     Observed {
         desired: 3,
+        release: valid(&three()).release,
+        wanted: valid(&three()).release,
+        revision: "r".into(),
         volume_policy: VolumePolicy::Delete,
         bootstrapped: true,
         intent: None,
@@ -46,8 +50,10 @@ fn seen(voters: usize, silent: usize) -> Observed {
             cluster_id: 255,
             leader: Some(3),
             members: (0..voters).map(member).collect(),
-            is_corrupt: false,
+            alarms: Vec::new(),
         }),
+        quota_bytes: 1 << 30,
+        is_compacted: false,
         healthy_for: Duration::ZERO,
         fresh: "etcd-x".into(),
     }

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::fixtures::{one, three};
+use crate::version::FlagStyle;
 
 #[test]
 fn a_good_spec_is_taken() {
     let cluster = validate(&three()).unwrap();
     assert_eq!(cluster.members, 3);
-    assert_eq!(cluster.version.to_string(), "3.7.3");
+    assert_eq!(cluster.release.version.to_string(), "3.7.3");
     assert_eq!(cluster.resources.go_memory_limit, "384MiB");
     assert_eq!(
         cluster.labels.keys().collect::<Vec<_>>(),

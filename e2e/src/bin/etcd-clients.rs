@@ -1,0 +1,55 @@
+//! Writes to and reads from one datastore until its standard input ends, then judges what it was told and prints it as
+//! JSON: `etcd-clients NAMESPACE CLUSTER CLIENT PORCUPINE`, where CLIENT is one of the cluster's clients.
+//!
+//! With `fill` after these it writes large values under one key until etcd takes no more, and waits until it takes something
+//! again; with `fill-with-data` under many keys, until etcd takes no more and stays so.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use skep_e2e::soak::etcd::writers::{Filling, Place, Writers, fill};
+use tokio::io::AsyncReadExt;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("etcd-clients: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<serde_json::Value> {
+    skep_runtime::install_crypto();
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |name: &str| arguments.next().with_context(|| format!("no {name} is given"));
+    let (namespace, cluster, identity) = (next("NAMESPACE")?, next("CLUSTER")?, next("CLIENT")?);
+    let porcupine = next("PORCUPINE")?;
+    let place = Place {
+        client: kube::Client::try_default().await?,
+        namespace,
+        cluster,
+        identity,
+    };
+    let filling = match next("task").as_deref() {
+        Ok("fill") => Some(Filling::History),
+        Ok("fill-with-data") => Some(Filling::Data),
+        _ => None,
+    };
+    if let Some(filling) = filling {
+        fill(&place, filling, &mut StdRng::seed_from_u64(1)).await?;
+        return Ok(serde_json::json!({}));
+    }
+    let writers = Writers::start(&place, 1);
+    // Whoever started this has had enough, or is gone.
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    let checked = writers.stop().await.check(porcupine.as_ref())?;
+    Ok(serde_json::to_value(checked)?)
+}

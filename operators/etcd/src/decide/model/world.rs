@@ -1,0 +1,540 @@
+//! Kubernetes and etcd as far as decisions depend on them, and the rules that must never be broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use skep_api::etcd_cluster::{EtcdMember, MemberIntent, MemberRole, VolumePolicy};
+
+use super::super::Action;
+use crate::observed::{
+    Alarm, AlarmKind, ClaimState, Member, MemberStatus, Membership, Observed, PodState, Start, quorum,
+};
+use crate::version::{EtcdVersion, Line, Release};
+
+/// What the spec asks for, in the order in which it can be followed; the second and third differ in the image alone, and
+/// the image of the second never runs.
+pub const RELEASES: [(&str, &str); 4] = [
+    ("3.6.14", "etcd:3.6.14"),
+    ("3.7.3", "etcd:none"),
+    ("3.7.3", "etcd:3.7.3"),
+    ("3.6.15", "etcd:3.6.15"),
+];
+const BROKEN: &str = "etcd:none";
+
+pub fn release(index: usize) -> Release {
+    let (version, image) = RELEASES[index % RELEASES.len()];
+    Release {
+        version: EtcdVersion::parse(version).expect("a version"),
+        image: image.to_owned(),
+    }
+}
+
+fn revision(release: &Release) -> String {
+    format!("{} {}", release.version, release.image)
+}
+
+/// The data on one volume.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Disk {
+    /// The member id whose log is on it; none while it is empty.
+    pub member: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct EtcdMemberModel {
+    pub id: u64,
+    pub pod: String,
+    pub is_learner: bool,
+    pub is_started: bool,
+}
+
+/// Kubernetes, etcd and the status.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub desired: usize,
+    pub policy: VolumePolicy,
+    /// What the status has.
+    pub release: Option<Release>,
+    /// What the spec has.
+    pub wanted: Release,
+    /// The line that wrote the data.
+    pub line: Line,
+    pub bootstrapped: bool,
+    pub intent: Option<MemberIntent>,
+    pub recorded: Vec<EtcdMember>,
+    pub pods: BTreeMap<String, PodState>,
+    pub claims: BTreeMap<String, ClaimState>,
+    pub disks: BTreeMap<String, Disk>,
+    pub members: Vec<EtcdMemberModel>,
+    pub leader: Option<u64>,
+    /// Pods whose etcd runs with data of a member.
+    pub running: BTreeSet<String>,
+    pub next: u64,
+    pub clusters_formed: usize,
+    pub has_lost_data: bool,
+    pub healthy_steps: u64,
+    /// Whether NOSPACE is raised.
+    pub is_full: bool,
+    /// Whether history fills the databases.
+    pub has_history: bool,
+    /// The pods whose databases have holes.
+    pub holes: BTreeSet<String>,
+    /// Whether the operator remembers to have thrown history away.
+    pub is_compacted: bool,
+}
+
+/// Bytes of a database that is full, and of one that is not.
+const FULL: i64 = 64 << 20;
+const SMALL: i64 = 1 << 20;
+
+impl World {
+    pub fn new(desired: usize, policy: VolumePolicy) -> Self {
+        Self {
+            desired,
+            policy,
+            release: None,
+            wanted: release(0),
+            line: release(0).version.line(),
+            bootstrapped: false,
+            intent: None,
+            recorded: Vec::new(),
+            pods: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            members: Vec::new(),
+            leader: None,
+            running: BTreeSet::new(),
+            next: 1,
+            clusters_formed: 0,
+            has_lost_data: false,
+            healthy_steps: 0,
+            is_full: false,
+            has_history: false,
+            holes: BTreeSet::new(),
+            is_compacted: false,
+        }
+    }
+
+    pub fn serial(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn alarm(&self) -> Option<Alarm> {
+        self.is_full.then_some(Alarm {
+            member: 1,
+            kind: AlarmKind::NoSpace,
+        })
+    }
+
+    /// With what members are made: until something is recorded, with what the spec says.
+    pub fn current(&self) -> &Release {
+        self.release.as_ref().unwrap_or(&self.wanted)
+    }
+
+    /// With what a pod was made.
+    pub fn release_of(&self, pod: &str) -> Release {
+        let made = self.pods.get(pod).and_then(|state| state.revision.clone());
+        let mut releases = (0..RELEASES.len()).map(release);
+        let found = releases.find(|release| made.as_deref() == Some(&revision(release)));
+        found.expect("a pod of a release")
+    }
+
+    pub fn voters(&self) -> Vec<&EtcdMemberModel> {
+        self.members.iter().filter(|member| !member.is_learner).collect()
+    }
+
+    pub fn is_running(&self, member: &EtcdMemberModel) -> bool {
+        self.running.contains(&member.pod)
+    }
+
+    pub fn has_quorum(&self) -> bool {
+        let voters = self.voters();
+        let alive = voters.iter().filter(|member| self.is_running(member)).count();
+        !voters.is_empty() && alive >= quorum(voters.len())
+    }
+
+    pub fn elect(&mut self) {
+        let is_led = self
+            .members
+            .iter()
+            .any(|member| Some(member.id) == self.leader && self.is_running(member));
+        if !self.has_quorum() {
+            self.leader = None;
+        } else if !is_led {
+            let next = self
+                .voters()
+                .into_iter()
+                .find(|member| self.is_running(member))
+                .map(|member| member.id);
+            self.leader = next;
+        }
+    }
+
+    pub fn observe(&self) -> Observed {
+        let membership = self.has_quorum().then(|| Membership {
+            cluster_id: 1,
+            leader: self.leader,
+            alarms: self.alarm().into_iter().collect(),
+            members: self
+                .members
+                .iter()
+                .map(|member| Member {
+                    id: member.id,
+                    pod: Some(member.pod.clone()),
+                    peer_url: format!("https://{}.p:2380", member.pod),
+                    is_started: member.is_started,
+                    is_learner: member.is_learner,
+                    status: self.is_running(member).then(|| MemberStatus {
+                        id: member.id,
+                        leader: self.leader,
+                        database_bytes: if self.has_history || self.holes.contains(&member.pod) {
+                            FULL
+                        } else {
+                            SMALL
+                        },
+                        used_bytes: if self.has_history { FULL } else { SMALL },
+                        version: self.release_of(&member.pod).version.to_string(),
+                        ..MemberStatus::default()
+                    }),
+                })
+                .collect(),
+        });
+        Observed {
+            desired: self.desired,
+            revision: revision(self.current()),
+            release: self.current().clone(),
+            wanted: self.wanted.clone(),
+            volume_policy: self.policy,
+            bootstrapped: self.bootstrapped,
+            intent: self.intent.clone(),
+            recorded: self.recorded.clone(),
+            pods: self.pods.clone(),
+            claims: self.claims.clone(),
+            membership,
+            quota_bytes: 64 << 20,
+            is_compacted: self.is_compacted && self.is_full,
+            healthy_for: Duration::from_secs(self.healthy_steps * 3),
+            fresh: format!("m-{}", self.next),
+        }
+    }
+
+    /// The status is written with every look, as the driver does.
+    pub fn record(&mut self) {
+        self.release = Some(self.current().clone());
+        if self.has_quorum() {
+            self.recorded = self
+                .members
+                .iter()
+                .map(|member| EtcdMember {
+                    pod: member.pod.clone(),
+                    id: Some(format!("{:x}", member.id)),
+                    role: if member.is_learner {
+                        MemberRole::Learner
+                    } else {
+                        MemberRole::Voter
+                    },
+                    ..EtcdMember::default()
+                })
+                .collect();
+        }
+    }
+
+    /// Carries out an action that was decided on `seen`; checks what must never be.
+    pub fn carry_out(&mut self, action: &Action, seen: &Observed, is_stale: bool) {
+        match action {
+            Action::Latch(_) | Action::ClearIntent | Action::RecordBootstrap | Action::Adopt(_) => {
+                // Written over the version that was read.
+                let is_other = self.intent != seen.intent
+                    || self.bootstrapped != seen.bootstrapped
+                    || *self.current() != seen.release;
+                if is_stale && is_other {
+                    return;
+                }
+                match action {
+                    Action::Adopt(release) => self.release = Some(release.clone()),
+                    Action::Latch(intent) => self.intent = Some(intent.clone()),
+                    Action::ClearIntent => self.intent = None,
+                    _ => {
+                        self.bootstrapped = true;
+                        self.intent = None;
+                    }
+                }
+                self.record();
+            }
+            Action::StartMember { pod, start } => self.start_member(pod, start, seen),
+            Action::SetStart { pod, version, start } => {
+                let next = self.serial().to_string();
+                if let Some(state) = self.pods.get_mut(pod).filter(|state| state.version == *version) {
+                    state.start = Some(start.clone());
+                    state.version = next;
+                }
+            }
+            Action::Release { pod, version } => {
+                let next = self.serial().to_string();
+                if let Some(state) = self.pods.get_mut(pod).filter(|state| state.version == *version) {
+                    let is_seed = state.start == Some(Start::Seed);
+                    assert!(
+                        !is_seed || !self.bootstrapped,
+                        "a seed was let go after the bootstrap"
+                    );
+                    state.is_gated = false;
+                    state.version = next;
+                }
+            }
+            Action::DeletePod { pod, uid } => {
+                if self.pods.get(pod).is_some_and(|state| state.uid == *uid) {
+                    let had_quorum = self.has_quorum();
+                    self.pods.remove(pod);
+                    self.running.remove(pod);
+                    assert!(
+                        is_stale || !had_quorum || self.has_quorum() || self.voters().len() == 1,
+                        "the deletion of pod {pod} took the quorum"
+                    );
+                }
+            }
+            Action::DeleteClaim { pod, uid } => {
+                if self.claims.get(pod).is_some_and(|state| state.uid == *uid) {
+                    assert!(
+                        !self.members.iter().any(|m| m.pod == *pod),
+                        "the volume of member {pod} was deleted"
+                    );
+                    self.claims.remove(pod);
+                    self.disks.remove(pod);
+                }
+            }
+            Action::AddLearner { .. }
+            | Action::Promote { .. }
+            | Action::RemoveMember { .. }
+            | Action::MoveLeader { .. } => self.change_members(action),
+            Action::Compact { .. } | Action::Defragment { .. } | Action::Disarm(_) => {
+                self.change_store(action, is_stale);
+            }
+            Action::Wait { .. } | Action::Done => {}
+        }
+        self.elect();
+    }
+
+    pub fn start_member(&mut self, pod: &str, start: &Start, seen: &Observed) {
+        if !seen.claims.contains_key(pod) {
+            let uid = self.serial().to_string();
+            self.claims.entry(pod.to_owned()).or_insert(ClaimState {
+                uid,
+                is_deleting: false,
+            });
+            self.disks.entry(pod.to_owned()).or_default();
+        }
+        let uid = self.serial().to_string();
+        let version = uid.clone();
+        let state = PodState {
+            uid,
+            version,
+            is_gated: true,
+            revision: Some(seen.revision.clone()),
+            start: Some(start.clone()),
+            ..PodState::default()
+        };
+        self.pods.entry(pod.to_owned()).or_insert(state);
+    }
+
+    fn change_store(&mut self, action: &Action, is_stale: bool) {
+        if !self.has_quorum() {
+            return;
+        }
+        match action {
+            Action::Compact { .. } => {
+                if self.has_history {
+                    self.holes = self.members.iter().map(|member| member.pod.clone()).collect();
+                }
+                (self.has_history, self.is_compacted) = (false, true);
+            }
+            Action::Defragment { pod } => {
+                let others = self.voters().into_iter().filter(|member| member.pod != *pod);
+                let serving = others.filter(|member| self.is_running(member)).count();
+                let voters = self.voters().len();
+                assert!(
+                    is_stale || voters == 1 || serving >= quorum(voters),
+                    "{pod} answers nothing while others are down"
+                );
+                self.holes.remove(pod);
+                self.intent = None;
+            }
+            Action::Disarm(_) => {
+                assert!(
+                    is_stale || !self.has_history,
+                    "the alarm is taken back from a full database"
+                );
+                // The next write raises it again.
+                self.is_full = self.has_history;
+            }
+            _ => {}
+        }
+    }
+
+    pub fn change_members(&mut self, action: &Action) {
+        if !self.has_quorum() {
+            return;
+        }
+        match action {
+            Action::AddLearner { pod } => {
+                let is_known = self.members.iter().any(|member| member.pod == *pod);
+                let is_full = self.members.iter().any(|member| member.is_learner);
+                let is_healthy = self.voters().iter().all(|member| self.is_running(member));
+                if is_known || is_full || !is_healthy {
+                    return;
+                }
+                let id = self.serial();
+                self.members.push(EtcdMemberModel {
+                    id,
+                    pod: pod.clone(),
+                    is_learner: true,
+                    is_started: false,
+                });
+            }
+            Action::Promote { id, .. } => {
+                let running = self.running.clone();
+                if let Some(member) = self.members.iter_mut().find(|member| member.id == *id) {
+                    member.is_learner &= !running.contains(&member.pod);
+                }
+            }
+            Action::RemoveMember { id, .. } => {
+                let Some(member) = self.members.iter().find(|member| member.id == *id).cloned() else {
+                    return;
+                };
+                assert!(
+                    Some(member.id) != self.leader,
+                    "the leader {} was removed",
+                    member.pod
+                );
+                self.members.retain(|member| member.id != *id);
+                self.running.remove(&member.pod);
+                assert!(self.has_quorum(), "the removal of {} took the quorum", member.pod);
+            }
+            Action::MoveLeader { to } => {
+                let is_able = self
+                    .voters()
+                    .iter()
+                    .any(|member| member.id == *to && self.is_running(member));
+                self.leader = if is_able { Some(*to) } else { self.leader };
+            }
+            _ => {}
+        }
+    }
+
+    /// Kubelets and etcds do their part.
+    pub fn pass(&mut self) {
+        self.pods.retain(|_, pod| !pod.is_deleting);
+        let waiting: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|(pod, state)| !state.is_finished && !state.is_gated && !self.running.contains(*pod))
+            .map(|(pod, _)| pod.clone())
+            .collect();
+        for pod in waiting {
+            self.start_container(&pod);
+        }
+        self.elect();
+        // Etcd takes a newer version over when every member runs it.
+        let lines: Vec<Line> = self
+            .members
+            .iter()
+            .filter(|member| self.is_running(member))
+            .map(|member| self.release_of(&member.pod).version.line())
+            .collect();
+        if lines.len() == self.members.len() {
+            self.line = lines.into_iter().min().unwrap_or(self.line);
+        }
+        let is_every_voter_healthy = self.voters().iter().all(|member| self.is_running(member));
+        self.healthy_steps = if is_every_voter_healthy {
+            self.healthy_steps + 1
+        } else {
+            0
+        };
+    }
+
+    pub fn start_container(&mut self, pod: &str) {
+        let Some(disk) = self.disks.get(pod).cloned() else {
+            return;
+        };
+        let made = self.release_of(pod);
+        if made.image == BROKEN {
+            return;
+        }
+        assert!(
+            made.version.line() >= self.line,
+            "{pod} starts with a version that cannot read the data"
+        );
+        let start = self.pods.get(pod).and_then(|state| state.start.clone());
+        let address = Some("10.0.0.1".to_owned());
+        match (disk.member, start) {
+            (Some(id), _) => {
+                if self.members.iter().any(|member| member.id == id) {
+                    self.running.insert(pod.to_owned());
+                }
+            }
+            (None, Some(Start::Seed)) => {
+                let id = self.serial();
+                let is_second = self.clusters_formed > 0 && !self.members.is_empty();
+                assert!(!is_second || !self.bootstrapped, "{pod} formed a second cluster");
+                self.clusters_formed += 1;
+                self.line = made.version.line();
+                self.members = vec![EtcdMemberModel {
+                    id,
+                    pod: pod.to_owned(),
+                    is_learner: false,
+                    is_started: true,
+                }];
+                self.disks.insert(pod.to_owned(), Disk { member: Some(id) });
+                self.running = BTreeSet::from([pod.to_owned()]);
+            }
+            (None, Some(Start::Join(list))) => {
+                let listed: BTreeSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
+                let known: BTreeSet<&str> = self.members.iter().map(|member| member.pod.as_str()).collect();
+                if listed != known || !self.has_quorum() {
+                    return;
+                }
+                if let Some(member) = self.members.iter_mut().find(|member| member.pod == pod) {
+                    assert!(
+                        !member.is_started,
+                        "{pod} came back under its old id without its data"
+                    );
+                    member.is_started = true;
+                    let id = member.id;
+                    self.disks.insert(pod.to_owned(), Disk { member: Some(id) });
+                    self.running.insert(pod.to_owned());
+                }
+            }
+            (None, Some(Start::Rejoin) | None) => {
+                if let Some(state) = self.pods.get_mut(pod) {
+                    state.restarts += 1;
+                }
+            }
+        }
+        if let Some(state) = self.pods.get_mut(pod) {
+            state.address = address;
+        }
+    }
+
+    pub fn nth_pod(&self, index: usize) -> Option<String> {
+        let count = self.pods.len();
+        (count > 0)
+            .then(|| self.pods.keys().nth(index % count).cloned())
+            .flatten()
+    }
+
+    /// A fault that loses data is held back where it would lose the quorum: no operator can mend that.
+    pub fn may_lose_data_of(&self, pod: &str) -> bool {
+        let Some(member) = self.members.iter().find(|member| member.pod == pod) else {
+            return self.bootstrapped;
+        };
+        let voters = self.voters();
+        let intact = voters.iter().filter(|other| {
+            other.id != member.id
+                && self
+                    .disks
+                    .get(&other.pod)
+                    .is_some_and(|disk| disk.member == Some(other.id))
+        });
+        self.bootstrapped && (member.is_learner || intact.count() >= quorum(voters.len()))
+    }
+}

@@ -1,0 +1,84 @@
+//! What a release may follow, and who is made anew first.
+
+use super::super::model::three;
+use super::super::{Action, Signal, decide};
+use crate::observed::Observed;
+use crate::version::{EtcdVersion, Release};
+
+fn release(version: &str) -> Release {
+    Release {
+        version: EtcdVersion::parse(version).unwrap(),
+        image: format!("localhost/etcd:{version}"),
+    }
+}
+
+/// Three healthy members of a version, of which the spec wants another.
+fn from_to(from: &str, to: &str) -> Observed {
+    let mut observed = three();
+    observed.release = release(from);
+    observed.wanted = release(to);
+    for member in &mut observed.membership.as_mut().unwrap().members {
+        member.status.as_mut().unwrap().version = from.to_owned();
+    }
+    observed
+}
+
+#[test]
+fn a_release_that_cannot_follow_is_told_with_the_reason() {
+    for (from, to, why) in [
+        ("3.7.3", "3.6.14", "data of 3.7 are not read by 3.6"),
+        ("3.5.33", "3.7.3", "first to 3.6"),
+    ] {
+        let Action::Wait {
+            what,
+            on: Signal::Person,
+        } = decide(&from_to(from, to))
+        else {
+            panic!("{from} to {to} is taken over");
+        };
+        assert!(what.contains(why), "{what}");
+    }
+    for (from, to) in [("3.6.14", "3.7.3"), ("3.7.3", "3.7.4"), ("3.7.3", "3.7.2")] {
+        assert_eq!(decide(&from_to(from, to)), Action::Adopt(release(to)));
+    }
+}
+
+#[test]
+fn a_minor_version_goes_back_only_while_a_member_still_runs_it() {
+    let mut observed = from_to("3.7.3", "3.6.14");
+    let members = &mut observed.membership.as_mut().unwrap().members;
+    members[0].status.as_mut().unwrap().version = "3.6.14".to_owned();
+    assert_eq!(decide(&observed), Action::Adopt(release("3.6.14")));
+}
+
+#[test]
+fn another_minor_version_waits_for_every_member() {
+    let mut observed = from_to("3.6.14", "3.7.3");
+    observed.membership.as_mut().unwrap().members[1].status = None;
+    let Action::Wait {
+        what,
+        on: Signal::Etcd,
+    } = decide(&observed)
+    else {
+        panic!("it does not wait");
+    };
+    assert!(what.contains("m-"), "{what}");
+}
+
+#[test]
+fn an_image_that_does_not_hold_the_version_is_told() {
+    let mut observed = from_to("3.6.14", "3.6.14");
+    observed.release = release("3.7.3");
+    observed.wanted = release("3.7.3");
+    let Action::Wait {
+        what,
+        on: Signal::Person,
+    } = decide(&observed)
+    else {
+        panic!("nobody is told");
+    };
+    assert!(
+        what.contains("runs 3.6.14") && what.contains("localhost/etcd:3.7.3"),
+        "{what}"
+    );
+}
