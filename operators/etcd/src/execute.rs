@@ -231,6 +231,10 @@ impl<M: Members> Step<'_, M> {
         if let Err(error) = self.members.defragment(&target).await {
             return Ok(refused(&error));
         }
+        let members = self.observed.membership.as_ref();
+        if let Some(member) = members.and_then(|members| members.of_pod(pod)) {
+            self.memory.note_defragmented(&self.cluster.uid, member.id);
+        }
         self.tell(action).await;
         self.record(action, now, |status| status.intent = None).await
     }
@@ -267,7 +271,7 @@ impl<M: Members> Step<'_, M> {
             // Another was first.
             Err(error) if !error.is_compacted() => Err(error),
             _ => {
-                self.memory.note_compacted(&self.cluster.uid);
+                self.memory.note_compacted(&self.cluster.uid, revision);
                 Ok(())
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here comes from a watch cache, because decisions that destroy are made of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ use skep_core::labels;
 
 use crate::build::{self, claim, pod};
 use crate::members::{Credentials, ListedMember, Members, Target};
-use crate::observed::{Alarm, AlarmKind, ClaimState, Member, MemberStatus, Membership, Observed, PodState};
+use crate::observed::{
+    Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState,
+};
 use crate::validate::Cluster;
 use crate::version::Release;
 
@@ -114,7 +116,7 @@ pub fn assemble(
 ) -> Observed {
     let status = object.status.clone().unwrap_or_default();
     let healthy_for = memory.healthy_for(&cluster.uid, membership.as_ref(), Instant::now());
-    let is_compacted = memory.is_compacted(&cluster.uid, membership.as_ref());
+    let freed = memory.freed(&cluster.uid, membership.as_ref());
     Observed {
         desired: cluster.members,
         release: cluster.release.clone(),
@@ -128,7 +130,7 @@ pub fn assemble(
         claims: children.claims,
         membership,
         quota_bytes: cluster.quota_bytes,
-        is_compacted,
+        freed,
         healthy_for,
         fresh,
     }
@@ -282,7 +284,7 @@ fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {
 #[derive(Debug, Default)]
 pub struct Memory {
     healthy: Mutex<HashMap<String, (Vec<u64>, Instant)>>,
-    compacted: Mutex<HashSet<String>>,
+    freed: Mutex<HashMap<String, Freed>>,
 }
 
 impl Memory {
@@ -303,24 +305,33 @@ impl Memory {
         }
     }
 
-    /// Notes that a cluster's history was thrown away.
-    pub fn note_compacted(&self, uid: &str) {
-        let mut compacted = self.compacted.lock().unwrap_or_else(PoisonError::into_inner);
-        compacted.insert(uid.to_owned());
+    /// Notes that a cluster's history was thrown away up to a revision.
+    pub fn note_compacted(&self, uid: &str, revision: i64) {
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = BTreeSet::new();
+        freed.insert(uid.to_owned(), Freed { revision, members });
     }
 
-    /// Whether that was done since NOSPACE was raised.
-    fn is_compacted(&self, uid: &str, membership: Option<&Membership>) -> bool {
-        let mut compacted = self.compacted.lock().unwrap_or_else(PoisonError::into_inner);
-        if membership.is_some_and(|members| !members.has_alarm(AlarmKind::NoSpace)) {
-            compacted.remove(uid);
+    /// Notes that a member has written its database anew.
+    pub fn note_defragmented(&self, uid: &str, member: u64) {
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(freed) = freed.get_mut(uid) {
+            freed.members.insert(member);
         }
-        compacted.contains(uid)
+    }
+
+    /// What was done since NOSPACE was raised.
+    fn freed(&self, uid: &str, membership: Option<&Membership>) -> Option<Freed> {
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        if membership.is_some_and(|members| !members.has_alarm(AlarmKind::NoSpace)) {
+            freed.remove(uid);
+        }
+        freed.get(uid).cloned()
     }
 
     /// Forgets a cluster that is gone.
     pub fn forget(&self, uid: &str) {
-        self.compacted
+        self.freed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);

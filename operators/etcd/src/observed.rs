@@ -2,7 +2,7 @@
 //!
 //! Plain data without clients, so that every state of the world can be written down in a test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use skep_api::etcd_cluster::{EtcdMember, MemberIntent, VolumePolicy};
@@ -39,12 +39,21 @@ pub struct Observed {
     pub membership: Option<Membership>,
     /// The most bytes that a database may hold.
     pub quota_bytes: u64,
-    /// Whether history was thrown away since NOSPACE was raised.
-    pub is_compacted: bool,
+    /// What was freed since NOSPACE was raised.
+    pub freed: Option<Freed>,
     /// How long all voters of this membership have been healthy.
     pub healthy_for: Duration,
     /// A name that no pod and no claim has, for the next member.
     pub fresh: String,
+}
+
+/// What was done against a full database: etcd's own count of used bytes says nothing until it can write again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Freed {
+    /// The revision up to which history was thrown away.
+    pub revision: i64,
+    /// The ids of the members that have written their databases anew since.
+    pub members: BTreeSet<u64>,
 }
 
 /// What is left of a cluster that is being deleted.

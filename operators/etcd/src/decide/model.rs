@@ -58,6 +58,8 @@ impl World {
                 }
             }
             Event::LoseAnswer(has_effect) => {
+                // As with a process that starts anew, what was remembered is lost too.
+                self.freed = None;
                 let now = self.observe();
                 let action = decide(&now);
                 if *has_effect {
@@ -113,7 +115,8 @@ impl World {
             Event::Resize(members) => self.desired = *members,
             Event::Fill => {
                 if self.has_quorum() {
-                    (self.is_full, self.has_history, self.is_compacted) = (true, true, false);
+                    (self.is_full, self.has_history) = (true, true);
+                    self.revision += 1;
                 }
             }
             Event::Release(index) => self.wanted = release(*index),

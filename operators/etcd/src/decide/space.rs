@@ -12,8 +12,6 @@ use crate::observed::{AlarmKind, Member, Membership, Observed, PodState};
 const HOLES_PERCENT: i64 = 45;
 /// Fewer bytes of holes are not worth it.
 const HOLES_BYTES: i64 = 100 << 20;
-/// From how many percent of holes on that is done to a full database.
-const HOLES_PERCENT_FULL: i64 = 20;
 /// Above so many percent of its quota a database is full again at once.
 const FULL_PERCENT: u64 = 95;
 
@@ -21,20 +19,22 @@ const FULL_PERCENT: u64 = 95;
 pub(super) fn heal(observed: &Observed, members: &Membership) -> Option<Action> {
     let mut alarms = members.alarms.iter();
     let alarm = alarms.find(|alarm| alarm.kind == AlarmKind::NoSpace)?;
-    if !observed.is_compacted {
-        let revision = members.revision();
-        let leader = || wait(Signal::Etcd, "a leader that answers");
-        return Some(revision.map_or_else(leader, |revision| Action::Compact { revision }));
-    }
+    let Some(revision) = members.revision() else {
+        return Some(wait(Signal::Etcd, "a leader that answers"));
+    };
+    let Some(freed) = &observed.freed else {
+        return Some(Action::Compact { revision });
+    };
     if let Some(action) = defragment_next(observed, members) {
         return Some(action);
     }
+    if too_many(observed, members).is_some() {
+        // What was deleted since is history too.
+        return (revision > freed.revision).then_some(Action::Compact { revision });
+    }
     // With a larger quota members are made anew first: with the old one the alarm would be raised again.
     let is_stale = |pod: &PodState| observed.is_stale(pod);
-    if too_many(observed, members).is_some() || observed.pods.values().any(is_stale) {
-        return None;
-    }
-    Some(Action::Disarm(*alarm))
+    (!observed.pods.values().any(is_stale)).then_some(Action::Disarm(*alarm))
 }
 
 /// Waits for a person where the data alone are more than the quota.
@@ -49,10 +49,10 @@ pub(super) fn too_full(observed: &Observed, members: &Membership) -> Option<Acti
     Some(wait(Signal::Person, text))
 }
 
-/// The bytes of the data, where they leave no room.
+/// The bytes of the largest database without holes, where they leave no room.
 fn too_many(observed: &Observed, members: &Membership) -> Option<u64> {
     let statuses = members.members.iter().filter_map(|member| member.status.as_ref());
-    let most = statuses.map(|status| status.used_bytes).max()?;
+    let most = statuses.map(|status| status.database_bytes).max()?;
     let most = u64::try_from(most).ok()?;
     (most > observed.quota_bytes / 100 * FULL_PERCENT).then_some(most)
 }
@@ -62,7 +62,7 @@ pub(super) fn defragment_next(observed: &Observed, members: &Membership) -> Opti
     let order = |member: &&Member| members.leader == Some(member.id);
     let next = members
         .voters()
-        .filter(|member| has_holes(members, member))
+        .filter(|member| has_holes(observed, members, member))
         .min_by_key(order)?;
     let pod = next.pod.as_deref()?;
     Some(unsettled(observed, members).unwrap_or_else(|| latch(MemberAction::Defragment, pod)))
@@ -70,7 +70,7 @@ pub(super) fn defragment_next(observed: &Observed, members: &Membership) -> Opti
 
 /// Goes on with a member whose turn it is.
 pub(super) fn defragment(observed: &Observed, members: &Membership, member: &Member, pod: &str) -> Action {
-    if !has_holes(members, member) || unsettled(observed, members).is_some() {
+    if !has_holes(observed, members, member) || unsettled(observed, members).is_some() {
         return Action::ClearIntent;
     }
     let follower = members.voters().find(|other| other.id != member.id);
@@ -80,15 +80,15 @@ pub(super) fn defragment(observed: &Observed, members: &Membership, member: &Mem
     }
 }
 
-fn has_holes(members: &Membership, member: &Member) -> bool {
+fn has_holes(observed: &Observed, members: &Membership, member: &Member) -> bool {
+    if members.has_alarm(AlarmKind::NoSpace) {
+        let freed = observed.freed.as_ref();
+        return freed.is_some_and(|freed| !freed.members.contains(&member.id));
+    }
     let Some(status) = &member.status else {
         return false;
     };
     let holes = status.database_bytes - status.used_bytes;
     let percent = holes.saturating_mul(100) / status.database_bytes.max(1);
-    if members.has_alarm(AlarmKind::NoSpace) {
-        percent >= HOLES_PERCENT_FULL
-    } else {
-        percent >= HOLES_PERCENT && holes >= HOLES_BYTES
-    }
+    percent >= HOLES_PERCENT && holes >= HOLES_BYTES
 }

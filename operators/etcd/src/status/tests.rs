@@ -53,7 +53,7 @@ fn seen(voters: usize, silent: usize) -> Observed {
             alarms: Vec::new(),
         }),
         quota_bytes: 1 << 30,
-        is_compacted: false,
+        freed: None,
         healthy_for: Duration::ZERO,
         fresh: "etcd-x".into(),
     }

@@ -7,7 +7,7 @@ use skep_api::etcd_cluster::{EtcdMember, MemberIntent, MemberRole, VolumePolicy}
 
 use super::super::Action;
 use crate::observed::{
-    Alarm, AlarmKind, ClaimState, Member, MemberStatus, Membership, Observed, PodState, Start, quorum,
+    Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState, Start, quorum,
 };
 use crate::version::{EtcdVersion, Line, Release};
 
@@ -79,8 +79,9 @@ pub struct World {
     pub has_history: bool,
     /// The pods whose databases have holes.
     pub holes: BTreeSet<String>,
-    /// Whether the operator remembers to have thrown history away.
-    pub is_compacted: bool,
+    /// What the operator remembers to have freed.
+    pub freed: Option<Freed>,
+    pub revision: i64,
 }
 
 /// Bytes of a database that is full, and of one that is not.
@@ -111,7 +112,8 @@ impl World {
             is_full: false,
             has_history: false,
             holes: BTreeSet::new(),
-            is_compacted: false,
+            freed: None,
+            revision: 1,
         }
     }
 
@@ -193,7 +195,9 @@ impl World {
                         } else {
                             SMALL
                         },
-                        used_bytes: if self.has_history { FULL } else { SMALL },
+                        // Until etcd can write it does not count what was freed.
+                        used_bytes: if self.is_full { FULL } else { SMALL },
+                        revision: self.revision,
                         version: self.release_of(&member.pod).version.to_string(),
                         ..MemberStatus::default()
                     }),
@@ -213,7 +217,7 @@ impl World {
             claims: self.claims.clone(),
             membership,
             quota_bytes: 64 << 20,
-            is_compacted: self.is_compacted && self.is_full,
+            freed: self.freed.clone().filter(|_| self.is_full),
             healthy_for: Duration::from_secs(self.healthy_steps * 3),
             fresh: format!("m-{}", self.next),
         }
@@ -346,7 +350,11 @@ impl World {
                 if self.has_history {
                     self.holes = self.members.iter().map(|member| member.pod.clone()).collect();
                 }
-                (self.has_history, self.is_compacted) = (false, true);
+                self.has_history = false;
+                self.freed = Some(Freed {
+                    revision: self.revision,
+                    members: BTreeSet::new(),
+                });
             }
             Action::Defragment { pod } => {
                 let others = self.voters().into_iter().filter(|member| member.pod != *pod);
@@ -357,6 +365,10 @@ impl World {
                     "{pod} answers nothing while others are down"
                 );
                 self.holes.remove(pod);
+                let member = self.members.iter().find(|member| member.pod == *pod);
+                if let (Some(member), Some(freed)) = (member, self.freed.as_mut()) {
+                    freed.members.insert(member.id);
+                }
                 self.intent = None;
             }
             Action::Disarm(_) => {
@@ -366,6 +378,7 @@ impl World {
                 );
                 // The next write raises it again.
                 self.is_full = self.has_history;
+                self.freed = self.freed.take().filter(|_| self.is_full);
             }
             _ => {}
         }
