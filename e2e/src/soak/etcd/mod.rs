@@ -300,8 +300,8 @@ fn wipe(site: &Site<'_>, pod: &str) {
 
 fn choose(members: i32, version: &str, chance: &mut StdRng) -> Step {
     let mut steps = match members {
-        1 => vec![Step::Resize(3), Step::Resize(3), Step::Evict],
-        _ => vec![Step::Resize(1), Step::Evict, Step::Wipe, Step::Wipe],
+        1 => vec![Step::Resize(3), Step::Resize(3), Step::Evict, Step::Fill],
+        _ => vec![Step::Resize(1), Step::Evict, Step::Wipe, Step::Wipe, Step::Fill],
     };
     if version == VERSIONS[1] {
         steps.push(Step::Tune(chance.random_range(256..384)));
