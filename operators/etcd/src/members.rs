@@ -258,10 +258,9 @@ impl Members for GrpcMembers {
             member_id: 0,
             alarm: 0,
         };
-        let answer: wire::AlarmResponse =
-            call(target, "Alarm", "/etcdserverpb.Maintenance/Alarm", request).await?;
-        let raised = answer.alarms.iter();
+        let raised = call_alarm(target, request).await?;
         Ok(raised
+            .iter()
             .map(|alarm| Alarm {
                 member: alarm.member_id,
                 kind: match alarm.alarm {
@@ -283,9 +282,7 @@ impl Members for GrpcMembers {
                 AlarmKind::Other(other) => other,
             },
         };
-        let _: wire::AlarmResponse =
-            call(target, "Alarm", "/etcdserverpb.Maintenance/Alarm", request).await?;
-        Ok(())
+        call_alarm(target, request).await.map(drop)
     }
 
     async fn compact(&self, target: &Target, revision: i64) -> Result<(), MembersError> {
@@ -304,6 +301,15 @@ impl Members for GrpcMembers {
         let _: wire::HeaderResponse = call_within(SPACE_TIMEOUT, target, "Defragment", path, request).await?;
         Ok(())
     }
+}
+
+async fn call_alarm(
+    target: &Target,
+    request: wire::AlarmRequest,
+) -> Result<Vec<wire::AlarmMember>, MembersError> {
+    let path = "/etcdserverpb.Maintenance/Alarm";
+    let answer: wire::AlarmResponse = call(target, "Alarm", path, request).await?;
+    Ok(answer.alarms)
 }
 
 async fn call<Q, A>(
