@@ -57,7 +57,7 @@ const ETCD: [Part; 2] = [
     Part {
         name: "etcd-faults",
         goal: Goal::Seeds(100),
-        lanes: 5,
+        lanes: 6,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.round(seed)))
@@ -66,7 +66,7 @@ const ETCD: [Part; 2] = [
     Part {
         name: "etcd-crashes",
         goal: Goal::Points(etcd::CRASHES),
-        lanes: 5,
+        lanes: 6,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.crash(etcd::CRASHES.point(seed))))

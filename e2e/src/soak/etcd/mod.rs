@@ -141,6 +141,7 @@ pub const CRASHES: Points = Points {
         "forming",
         "growing",
         "upgrading",
+        "making room",
         "healing",
         "shrinking",
         "deleting",
