@@ -21,7 +21,7 @@ use super::machine::{Machine, Machines, Network, Volume};
 /// The zones, one node each.
 pub const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Between two looks; kubelet's own loop takes up to a second.
-const PERIOD: Duration = Duration::from_millis(200);
+const PERIOD: Duration = Duration::from_millis(400);
 /// Between two looks at the Secrets of a pod; kubelet takes up to a minute.
 const SECRETS: Duration = Duration::from_secs(5);
 

@@ -141,7 +141,7 @@ pub const CRASHES: Points = Points {
         "forming",
         "growing",
         "upgrading",
-        "making room",
+        "compacting",
         "healing",
         "shrinking",
         "deleting",
@@ -176,7 +176,7 @@ async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
             site.wait_until_whole(3).await.context("it was never upgraded")?;
             phase.end(&mut site, &mut totals)?;
         }
-        "making room" => {
+        "compacting" => {
             phase = Phase::new(special, point).begin(&mut site)?;
             site.fill(&mut chance).await?;
             site.wait_until_whole(3)
