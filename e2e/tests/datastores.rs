@@ -10,7 +10,9 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,7 +26,7 @@ use skep_api::etcd_cluster::EtcdClusterStatus;
 use skep_e2e::containers::{find, running, signal_container};
 use skep_e2e::platform::{eventually, run};
 use skep_e2e::soak::etcd::history::Checked;
-use skep_e2e::soak::etcd::inside::{build_porcupine, porcupine};
+use skep_e2e::soak::etcd::inside::build_porcupine;
 use skep_e2e::{Output, Platform};
 use tokio::process::{Child, Command};
 
@@ -179,7 +181,7 @@ impl Datastore {
             .arg(format!("--net={netns}"))
             .arg(env!("CARGO_BIN_EXE_etcd-clients"))
             .args([&self.namespace, NAME, CLIENT])
-            .arg(porcupine()?)
+            .arg(judge()?)
             .arg(task)
             .env("KUBECONFIG", self.platform.home.join("hub.kubeconfig"))
             .stdin(Stdio::piped())
@@ -226,6 +228,22 @@ impl Datastore {
         })
         .await
     }
+}
+
+/// The judge of histories, built once for this process.
+fn judge() -> Result<PathBuf> {
+    static PLACE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    if PLACE.get().is_none() {
+        let place = tempfile::tempdir()?;
+        build_porcupine(&place.path().join("porcupine"))?;
+        // Another may have been first.
+        let _ = PLACE.set(place);
+    }
+    Ok(PLACE
+        .get()
+        .context("no place for the judge")?
+        .path()
+        .join("porcupine"))
 }
 
 /// Ends clients and returns what they say: that nothing was lost, and how much they did.
@@ -327,7 +345,6 @@ async fn upgrade_with_a_dead_member(position: usize) -> Result<()> {
 #[tokio::test]
 #[ignore = "was never run on the platform: the next step"]
 async fn an_upgrade_with_a_member_already_dead_never_loses_quorum() {
-    build_porcupine(&porcupine().unwrap()).unwrap();
     let outcomes = futures::future::join_all((0..3).map(upgrade_with_a_dead_member)).await;
     for (position, outcome) in outcomes.into_iter().enumerate() {
         outcome.unwrap_or_else(|error| panic!("with member {position} dead: {error:#}"));
@@ -337,7 +354,6 @@ async fn an_upgrade_with_a_member_already_dead_never_loses_quorum() {
 #[tokio::test]
 #[ignore = "was never run on the platform: the next step"]
 async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
-    build_porcupine(&porcupine().unwrap()).unwrap();
     let store = Datastore::create("room", NEW).await.unwrap();
     let filled = store.clients("fill").unwrap().wait_with_output().await.unwrap();
     assert!(
