@@ -113,7 +113,6 @@ async fn what_was_fixed_at_birth_cannot_be_changed() {
 }
 
 #[tokio::test]
-#[ignore = "was never run on the platform: the next step"]
 async fn a_version_of_etcd_that_skips_a_minor_one_is_refused() {
     let platform = Platform::connect().unwrap();
     let namespace = format!("cp-{}", platform.cpid("demo").await.unwrap());

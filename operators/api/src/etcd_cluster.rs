@@ -71,6 +71,21 @@ pub struct EtcdClusterSpec {
     /// What becomes of the volumes when the cluster is deleted.
     #[serde(default)]
     pub volume_policy: VolumePolicy,
+    /// Raise it to have the authorities of members and clients replaced without a pause; they also are when two thirds
+    /// of their life are over.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub authority_rotation: i64,
+    /// Which authorities every client trusts, as `status.trust.revision` names them; a replacement waits for it before
+    /// each step that a client would notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub client_trust: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// What becomes of the volumes when an etcd cluster is deleted.
@@ -111,6 +126,9 @@ pub struct EtcdClusterStatus {
     /// With what members are made; what the spec asks for is taken over once that is safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<EtcdRelease>,
+    /// Whom clients have to trust; absent until an authority was replaced for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<EtcdTrust>,
     /// The change of membership that is under way; kept until it is done, so that a restart goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<MemberIntent>,
@@ -129,6 +147,31 @@ pub struct EtcdRelease {
     /// The image reference.
     pub image: String,
 }
+
+/// Whom clients have to trust, and how far the replacement of authorities has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdTrust {
+    /// The name of the authorities and of the one that signs; clients' Secrets carry it as an annotation.
+    pub revision: String,
+    /// How far the replacement has come.
+    pub phase: TrustPhase,
+}
+
+/// How far one authority has taken another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+pub enum TrustPhase {
+    /// One authority is trusted, and it signs.
+    #[default]
+    Settled,
+    /// The next authority is trusted beside the one that signs.
+    Introduced,
+    /// The next authority signs; the one before it is still trusted.
+    Signing,
+}
+
+/// The annotation of a client's Secret that names the authorities in it.
+pub const TRUST_ANNOTATION: &str = "skep.dev/etcd-trust";
 
 /// One member as etcd and Kubernetes see it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]

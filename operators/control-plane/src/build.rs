@@ -13,6 +13,7 @@ pub mod labels;
 pub mod namespace;
 pub mod scheduler;
 pub mod service;
+pub mod trust;
 pub mod workload;
 
 use k8s_openapi::api::apps::v1::Deployment;

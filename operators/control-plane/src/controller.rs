@@ -155,7 +155,8 @@ impl Reconcile<ControlPlane> for Reconciler {
         if turn != Turn::Now {
             stage = hold_back(&observed, stage);
         }
-        let children = build::build_children(&tenant, stage);
+        let mut children = build::build_children(&tenant, stage);
+        build::trust::follow_datastore(&mut children, &observed);
         let (written, bootstrapped) = tokio::join!(
             self.write(&tenant, &observed, &children, material.as_ref().ok()),
             bootstrap::bootstrap(&tenant, &observed, &self.memory, now),

@@ -1,5 +1,6 @@
 //! The Kubernetes objects of a datastore: pure functions of the validated [`Cluster`], one file per kind.
 
+pub mod authority;
 pub mod certificates;
 pub mod claim;
 pub mod disruption_budget;

@@ -23,7 +23,7 @@ use crate::metrics::{STEPS, step};
 use crate::observe::{
     Children, Memory, assemble, fetch_children, fetch_membership, fetch_object, fetch_secrets,
 };
-use crate::observed::Observed;
+use crate::observed::{Observed, Trust};
 use crate::status::{build_failed_status, build_invalid_status, build_status, outcome, write_status};
 use crate::validate::{Cluster, validate};
 
@@ -38,6 +38,16 @@ pub struct Operator<M> {
     pub(crate) members: M,
     pub(crate) memory: Memory,
     pub(crate) written: Written,
+}
+
+/// A cluster with its certificates in place.
+struct Certified {
+    /// What shall be.
+    cluster: Cluster,
+    /// Whom members and clients trust.
+    trust: Trust,
+    /// The operator's own certificate.
+    credentials: Arc<Credentials>,
 }
 
 /// What one look at the world gave.
@@ -100,8 +110,15 @@ impl<M: Members> Operator<M> {
         if !is_recent {
             apply_lasting(&self.applier, cluster, &self.written).await?;
         }
-        let credentials = Arc::new(certificates.credentials);
-        let Some(look) = self.take_steps(cluster, &credentials).await? else {
+        let certified = Certified {
+            cluster: Cluster {
+                trust: certificates.revision,
+                ..cluster.clone()
+            },
+            trust: certificates.trust,
+            credentials: Arc::new(certificates.credentials),
+        };
+        let Some(look) = self.take_steps(&certified).await? else {
             return Ok(Outcome::skipped("the object is gone"));
         };
         let status = build_status(&look.object, &look.observed, &look.action, Timestamp::now());
@@ -113,14 +130,10 @@ impl<M: Members> Operator<M> {
     }
 
     /// Decides and acts, and looks again, until there is nothing to do but wait.
-    async fn take_steps(
-        &self,
-        cluster: &Cluster,
-        credentials: &Arc<Credentials>,
-    ) -> Result<Option<Look>, Error> {
+    async fn take_steps(&self, certified: &Certified) -> Result<Option<Look>, Error> {
         let mut taken = 0;
         loop {
-            let Some(mut look) = self.look(cluster, credentials).await? else {
+            let Some(mut look) = self.look(certified).await? else {
                 return Ok(None);
             };
             taken += 1;
@@ -137,7 +150,7 @@ impl<M: Members> Operator<M> {
                 object: &look.object,
                 observed: &look.observed,
                 memory: &self.memory,
-                credentials,
+                credentials: &certified.credentials,
             };
             let effect = step_taken.execute(&look.action, Timestamp::now()).await;
             let label = match &effect {
@@ -146,7 +159,12 @@ impl<M: Members> Operator<M> {
                 Err(_) => "error",
             };
             STEPS.with_label_values(&[step(&look.action), label]).inc();
-            if let Effect::Refused(what) = effect? {
+            let effect = effect?;
+            if matches!(look.action, Action::Rotate(_)) {
+                // Other certificates follow from it, and they are made before anything else.
+                return Ok(Some(look));
+            }
+            if let Effect::Refused(what) = effect {
                 look.action = Action::Wait {
                     what,
                     on: crate::decide::Signal::Etcd,
@@ -157,7 +175,12 @@ impl<M: Members> Operator<M> {
     }
 
     /// Reads everything live; nothing when the object is gone, is another, or is being deleted.
-    async fn look(&self, cluster: &Cluster, credentials: &Arc<Credentials>) -> Result<Option<Look>, Error> {
+    async fn look(&self, certified: &Certified) -> Result<Option<Look>, Error> {
+        let Certified {
+            cluster,
+            trust,
+            credentials,
+        } = certified;
         let (object, children) = tokio::try_join!(
             fetch_object(&self.client, &cluster.namespace, &cluster.name),
             fetch_children(&self.client, &cluster.namespace, &cluster.name, &cluster.uid),
@@ -179,6 +202,7 @@ impl<M: Members> Operator<M> {
             children,
             membership,
             &self.memory,
+            trust.clone(),
             fresh,
         );
         let action = decide(&observed);

@@ -8,12 +8,13 @@ mod membership;
 #[cfg(test)]
 mod model;
 mod rolling;
+mod rotation;
 mod space;
 mod teardown;
 
 use skep_api::etcd_cluster::{MemberAction, MemberIntent};
 
-use crate::observed::{Alarm, Observed, PodState, Start};
+use crate::observed::{Alarm, Observed, PodState, RotationStep, Start};
 use crate::version::Release;
 
 pub use teardown::decide_teardown;
@@ -103,6 +104,8 @@ pub enum Action {
     },
     /// Takes an alarm back.
     Disarm(Alarm),
+    /// Brings authorities one step closer to their replacement.
+    Rotate(RotationStep),
     /// Nothing can be done now.
     Wait {
         /// What is waited for, for people.

@@ -31,7 +31,7 @@ impl Categorised for Error {
         match self {
             Self::Observe(error) => api_category(&error.source),
             Self::Certificates(CertificatesError::Missing { .. }) => "authority-missing",
-            Self::Certificates(_) => "certificates",
+            Self::Certificates(_) | Self::Execute(ExecuteError::Authority { .. }) => "certificates",
             Self::Apply(error) | Self::Execute(ExecuteError::Apply(error)) => error.category(),
             Self::Execute(ExecuteError::Write { source, .. }) | Self::Status(source) => api_category(source),
         }

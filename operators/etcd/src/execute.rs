@@ -6,20 +6,22 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
 use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus};
 use skep_core::labels;
+use skep_pki::PkiError;
 use skep_runtime::{Applier, ApplyError, Events};
 
 use crate::CONTROLLER;
-use crate::build::{self, claim, pod};
+use crate::build::certificates::{AUTHORITIES, secret_name};
+use crate::build::{self, authority, claim, pod};
 use crate::decide::Action;
 use crate::members::{Credentials, Members, MembersError, Target};
 use crate::observe::{Memory, target};
-use crate::observed::{Observed, Start};
+use crate::observed::{Observed, RotationStep, Start};
 use crate::status::{build_status, write_status};
 use crate::validate::Cluster;
 use crate::version::Release;
@@ -44,6 +46,15 @@ pub enum ExecuteError {
         /// Why.
         #[source]
         source: kube::Error,
+    },
+    /// An authority cannot be replaced.
+    #[error("cannot replace the authority in Secret {secret}")]
+    Authority {
+        /// The Secret's name.
+        secret: String,
+        /// Why.
+        #[source]
+        source: PkiError,
     },
     /// A delete failed.
     #[error(transparent)]
@@ -116,6 +127,7 @@ impl<M: Members> Step<'_, M> {
             | Action::Compact { .. }
             | Action::Disarm(_) => Ok(self.ask_leader(action).await),
             Action::Defragment { pod } => self.defragment(action, pod, now).await,
+            Action::Rotate(step) => self.rotate(*step, now).await,
             Action::Wait { .. } | Action::Done => Ok(Effect::Again),
         }
     }
@@ -239,6 +251,38 @@ impl<M: Members> Step<'_, M> {
         self.record(action, now, |status| status.intent = None).await
     }
 
+    /// Brings every authority for which a step is due that step closer to its replacement.
+    async fn rotate(&self, step: RotationStep, now: Timestamp) -> Result<Effect, ExecuteError> {
+        let api: Api<Secret> = self.api();
+        let failed = |source| ExecuteError::Write {
+            verb: "replace an authority",
+            source,
+        };
+        for part in AUTHORITIES {
+            let name = secret_name(&self.cluster.name, part);
+            let secret = api.get(&name).await.map_err(failed)?;
+            let rotation = self.cluster.authority_rotation;
+            let after = authority::advance(&secret, step, rotation, now).map_err(|source| {
+                ExecuteError::Authority {
+                    secret: name.clone(),
+                    source,
+                }
+            })?;
+            let Some(after) = after else { continue };
+            let params = PatchParams {
+                field_manager: Some(labels::field_manager(CONTROLLER)),
+                ..PatchParams::default()
+            };
+            let patch = Patch::Merge(authority::build_patch(&secret, &after));
+            match api.patch(&name, &params, &patch).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => return Ok(Effect::Again),
+                result => drop(result.map_err(failed)?),
+            }
+        }
+        self.tell(&Action::Rotate(step)).await;
+        Ok(Effect::Again)
+    }
+
     /// Asks the leader to change its members or its store.
     async fn ask_leader(&self, action: &Action) -> Effect {
         let Some(leader) = self.leader() else {
@@ -305,6 +349,20 @@ impl<M: Members> Step<'_, M> {
             Action::Disarm(_) => {
                 let note = "the database has room again, the alarm NOSPACE was taken back".to_owned();
                 ("SpaceFreed", "Disarm", note)
+            }
+            Action::Rotate(step) => {
+                let (reason, note) = match step {
+                    RotationStep::Introduce => (
+                        "AuthorityIntroduced",
+                        "new authorities are trusted beside today's",
+                    ),
+                    RotationStep::Sign => (
+                        "AuthorityReplaced",
+                        "the new authorities sign, the old are still trusted",
+                    ),
+                    RotationStep::Retire => ("AuthorityRetired", "the old authorities are trusted no more"),
+                };
+                (reason, "RotateAuthorities", note.to_owned())
             }
             _ => return,
         };

@@ -35,6 +35,7 @@ pub fn step(action: &Action) -> &'static str {
         Action::Compact { .. } => "compact",
         Action::Defragment { .. } => "defragment",
         Action::Disarm(_) => "disarm",
+        Action::Rotate(_) => "rotate",
         Action::Wait { .. } => "wait",
         Action::Done => "done",
     }

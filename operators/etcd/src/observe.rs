@@ -16,7 +16,7 @@ use skep_core::labels;
 use crate::build::{self, claim, pod};
 use crate::members::{Credentials, ListedMember, Members, Target};
 use crate::observed::{
-    Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState,
+    Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState, Trust,
 };
 use crate::validate::Cluster;
 use crate::version::Release;
@@ -112,6 +112,7 @@ pub fn assemble(
     children: Children,
     membership: Option<Membership>,
     memory: &Memory,
+    trust: Trust,
     fresh: String,
 ) -> Observed {
     let status = object.status.clone().unwrap_or_default();
@@ -132,6 +133,7 @@ pub fn assemble(
         quota_bytes: cluster.quota_bytes,
         freed,
         healthy_for,
+        trust,
         fresh,
     }
 }

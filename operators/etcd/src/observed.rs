@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use skep_api::etcd_cluster::{EtcdMember, MemberIntent, VolumePolicy};
+use skep_api::etcd_cluster::{EtcdMember, MemberIntent, TrustPhase, VolumePolicy};
 
 use crate::version::Release;
 
@@ -43,8 +43,34 @@ pub struct Observed {
     pub freed: Option<Freed>,
     /// How long all voters of this membership have been healthy.
     pub healthy_for: Duration,
+    /// Whom members and clients trust.
+    pub trust: Trust,
     /// A name that no pod and no claim has, for the next member.
     pub fresh: String,
+}
+
+/// Whom members and clients trust, and what is to be changed about it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Trust {
+    /// The name of what clients have to trust; none until an authority was replaced.
+    pub revision: Option<String>,
+    /// How far the replacement has come.
+    pub phase: TrustPhase,
+    /// The step that is due.
+    pub pending: Option<RotationStep>,
+    /// Whether every client has started with what it has to trust, or there is none.
+    pub is_known_to_clients: bool,
+}
+
+/// A step by which one authority takes another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RotationStep {
+    /// The next authority is made, and trusted.
+    Introduce,
+    /// The next authority signs.
+    Sign,
+    /// The last authority is trusted no more.
+    Retire,
 }
 
 /// What was done against a full database: etcd's own count of used bytes says nothing until it can write again.

@@ -8,13 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, EtcdMember, MemberRole, SERVING};
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, EtcdMember, EtcdTrust, MemberRole, SERVING};
 use skep_core::{labels, reasons};
 use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{AlarmKind, Membership, Observed, PodState};
+use crate::observed::{AlarmKind, Membership, Observed, PodState, Trust};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
@@ -70,6 +70,7 @@ pub fn build_status(
         ready_members: i32::try_from(serving).unwrap_or(i32::MAX),
         members,
         release: Some(observed.release.to_record()),
+        trust: trust_of(observed),
         intent: before.intent.clone(),
         conditions: conditions(object, observed, action, serving, now),
     }
@@ -162,7 +163,8 @@ fn readiness(
         | Action::RemoveMember { .. }
         | Action::Compact { .. }
         | Action::Defragment { .. }
-        | Action::Disarm(_) => {
+        | Action::Disarm(_)
+        | Action::Rotate(_) => {
             let text = match made_anew(observed) {
                 Some(anew) => format!(
                     "waiting for members to be made anew with {}: {anew} of {desired} are",
@@ -272,6 +274,14 @@ fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
         .collect();
     all.sort_by(|one, other| one.pod.cmp(&other.pod));
     all
+}
+
+fn trust_of(observed: &Observed) -> Option<EtcdTrust> {
+    let Trust { revision, phase, .. } = &observed.trust;
+    Some(EtcdTrust {
+        revision: revision.clone()?,
+        phase: *phase,
+    })
 }
 
 fn silent(members: &[EtcdMember]) -> Vec<EtcdMember> {

@@ -49,6 +49,12 @@ pub struct Cluster {
     pub clients: BTreeSet<String>,
     /// What becomes of volumes that are no longer used.
     pub volume_policy: VolumePolicy,
+    /// How often the authorities were to be replaced by now.
+    pub authority_rotation: i64,
+    /// Which authorities all clients trust by now.
+    pub client_trust: Option<String>,
+    /// Which authorities members are made with; none until one was replaced.
+    pub trust: Option<String>,
 }
 
 /// CPU and memory of one member.
@@ -114,6 +120,8 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
         priority_class,
         clients,
         volume_policy,
+        authority_rotation,
+        client_trust,
     } = &object.spec;
     let volume_size = Bytes::parse(volume_size)
         .ok_or_else(|| InvalidSpec::new("volumeSize", format!("{volume_size:?} is no size such as 2Gi")))?;
@@ -138,6 +146,9 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
             .transpose()?,
         clients: check_clients(clients)?,
         volume_policy: *volume_policy,
+        authority_rotation: *authority_rotation,
+        client_trust: client_trust.clone(),
+        trust: None,
     })
 }
 

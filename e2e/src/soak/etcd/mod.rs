@@ -142,6 +142,7 @@ pub const CRASHES: Points = Points {
         "growing",
         "upgrading",
         "compacting",
+        "rotating",
         "healing",
         "shrinking",
         "deleting",
@@ -149,7 +150,7 @@ pub const CRASHES: Points = Points {
     interrupted: "deaths of the operator",
 };
 
-/// A cluster is formed and grows; then it is upgraded, or is full, or loses a member's data and shrinks; then it is deleted.
+/// A cluster is formed and grows; then it is upgraded, or is full, or gets other authorities, or loses a member's data and shrinks; then it is deleted.
 async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
     let mut totals = Totals::default();
     let mut chance = StdRng::seed_from_u64(point.call);
@@ -182,6 +183,14 @@ async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
             site.wait_until_whole(3)
                 .await
                 .context("it never had room again")?;
+            phase.end(&mut site, &mut totals)?;
+        }
+        "rotating" => {
+            phase = Phase::new(special, point).begin(&mut site)?;
+            site.rotate().await?;
+            site.wait_until_whole(3)
+                .await
+                .context("it is not whole with its new authorities")?;
             phase.end(&mut site, &mut totals)?;
         }
         _ => lose_and_shrink(&mut site, point, &mut chance, &mut totals).await?,

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use rand::rngs::StdRng;
 use serde_json::json;
-use skep_api::etcd_cluster::EtcdCluster;
+use skep_api::etcd_cluster::{EtcdCluster, EtcdTrust, TrustPhase};
 use skep_testing::{Cluster, Options, binaries};
 use tokio::task::JoinHandle;
 
@@ -274,6 +274,37 @@ impl<'a> Site<'a> {
                     "it is not whole after {PATIENCE:?}; see {}: {status}",
                     self.directory.display()
                 );
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Has the authorities replaced, as the person does whose clients read their Secret at every connection.
+    ///
+    /// # Errors
+    /// When that takes too long; with what the status says.
+    pub async fn rotate(&mut self) -> Result<()> {
+        self.change(json!({"authorityRotation": 1})).await?;
+        let begun = Instant::now();
+        loop {
+            self.tend_operator()?;
+            let object = self.clusters().get(CLUSTER).await?;
+            let status = object.status.unwrap_or_default();
+            if let Some(EtcdTrust { revision, phase }) = &status.trust {
+                if object.spec.client_trust.as_ref() != Some(revision) {
+                    self.change(json!({"clientTrust": revision})).await?;
+                }
+                if *phase == TrustPhase::Settled {
+                    return Ok(());
+                }
+            }
+            // Every member is made anew in each of three steps.
+            if begun.elapsed() > 3 * PATIENCE {
+                let status = serde_json::to_string(&status)?;
+                bail!(
+                    "its authorities are not replaced; see {}: {status}",
+                    self.directory.display()
+                )
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

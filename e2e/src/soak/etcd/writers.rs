@@ -27,8 +27,8 @@ const FILL_PATIENCE: Duration = Duration::from_mins(5);
 const WHILE_FULL: Duration = Duration::from_secs(3);
 /// How etcd refuses what it has no room for.
 const FULL: &str = "database space exceeded";
-/// After how long a database that is still full is not healed.
-const STAYS: Duration = Duration::from_secs(45);
+/// After how long a database that is still full is not healed: the operator looks at it every minute.
+const STAYS: Duration = Duration::from_secs(90);
 /// The longest that a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -57,10 +57,19 @@ impl Writers {
     /// Starts them.
     pub fn start(place: &Place, seed: u64) -> Self {
         let (history, stop) = (History::new(), CancellationToken::new());
+        // What others wrote before is no part of this history.
+        let prefix = format!("soak/{:08x}", rand::random::<u32>());
         let mut tasks = JoinSet::new();
         for number in 0..CLIENTS {
             let chance = StdRng::seed_from_u64(seed.wrapping_mul(31).wrapping_add(number));
-            tasks.spawn(work(place.clone(), history.clone(), chance, stop.clone()));
+            let work = work(
+                place.clone(),
+                prefix.clone(),
+                history.clone(),
+                chance,
+                stop.clone(),
+            );
+            tasks.spawn(work);
         }
         Self { history, tasks, stop }
     }
@@ -73,7 +82,7 @@ impl Writers {
     }
 }
 
-async fn work(place: Place, history: History, mut chance: StdRng, stop: CancellationToken) {
+async fn work(place: Place, prefix: String, history: History, mut chance: StdRng, stop: CancellationToken) {
     let mut number = history.next_client();
     let mut writes = 0_u64;
     let mut writes_from = Instant::now();
@@ -96,7 +105,7 @@ async fn work(place: Place, history: History, mut chance: StdRng, stop: Cancella
         };
         let mut call = Call {
             client: number,
-            key: format!("soak/{key}"),
+            key: format!("{prefix}/{key}"),
             write: is_write,
             value: String::new(),
             made: history.now(),

@@ -43,6 +43,9 @@ pub fn build_etcd_cluster(tenant: &Tenant) -> EtcdCluster {
             priority_class: Some(PRIORITY_CLASS.to_owned()),
             clients: vec![CLIENT.to_owned()],
             volume_policy: VolumePolicy::Delete,
+            // A platform operator's to raise, and told from what apiservers have started with.
+            authority_rotation: 0,
+            client_trust: None,
         },
         status: None,
     }

@@ -1,17 +1,21 @@
 //! The Secrets of a datastore: two authorities and the leaves that they sign.
 //!
 //! An authority is made once and never replaced here: members read authorities only when they start, so a new
-//! one under running members would part them. Leaves are read at every handshake and renewed at two thirds.
+//! one takes the place of another in steps, see [`super::authority`]. Leaves are read at every handshake and
+//! renewed at two thirds.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use skep_api::etcd_cluster::TRUST_ANNOTATION;
 use skep_pki::{CertificateAuthority, Leaf, LeafRequest, PkiError, San};
 
+use super::authority::Authority;
 use super::{client_service, owned, peer_service};
 use crate::members::Credentials;
+use crate::observed::Trust;
 use crate::validate::Cluster;
 
 /// The key of the peer Secret that holds the certificate with which members connect to others.
@@ -21,9 +25,12 @@ pub const CLIENT_KEY: &str = "client.key";
 /// The name of the operator as a client.
 pub const OPERATOR: &str = "operator";
 
+/// The parts of a Secret that hold authorities.
+pub const AUTHORITIES: [&str; 2] = ["peer-ca", "client-ca"];
+
 const AUTHORITY: &str = "ca.crt";
-const CERTIFICATE: &str = "tls.crt";
-const KEY: &str = "tls.key";
+pub(super) const CERTIFICATE: &str = "tls.crt";
+pub(super) const KEY: &str = "tls.key";
 
 /// Certificates that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,10 @@ pub struct Certificates {
     pub leaves: Vec<Secret>,
     /// The operator's own client certificate.
     pub credentials: Credentials,
+    /// Whom clients have to trust.
+    pub trust: Trust,
+    /// What members are made with; none until an authority was replaced.
+    pub revision: Option<String>,
 }
 
 /// The name of one of a cluster's Secrets.
@@ -78,10 +89,10 @@ pub fn build_certificates(
     now: Timestamp,
 ) -> Result<Certificates, CertificatesError> {
     let mut authorities = Vec::new();
-    let mut authority = |part: &str| -> Result<CertificateAuthority, CertificatesError> {
+    let mut authority = |part: &str| -> Result<Authority, CertificatesError> {
         let name = secret_name(&cluster.name, part);
         if let Some(secret) = found.get(&name) {
-            return read_authority(secret)
+            return Authority::read(secret)
                 .map_err(|source| CertificatesError::Unusable { secret: name, source });
         }
         if !may_create {
@@ -98,10 +109,10 @@ pub fn build_certificates(
             (KEY, made.key().expose()),
         ];
         authorities.push(build_secret(cluster, name, &data));
-        Ok(made)
+        Ok(Authority::new(made))
     };
-    let peers = authority("peer-ca")?;
-    let clients = authority("client-ca")?;
+    let [peers, clients] = AUTHORITIES;
+    let (peers, clients) = (authority(peers)?, authority(clients)?);
 
     let mut leaves = Vec::new();
     leaves.extend(build_peer(cluster, found, &peers, now)?);
@@ -117,7 +128,7 @@ pub fn build_certificates(
         let built = build_leaf(cluster, found, &clients, &format!("client-{name}"), &request, now)?;
         leaves.extend(built.renewed);
         credentials = Some(Credentials {
-            authority: clients.certificate().as_str().to_owned(),
+            authority: clients.bundle(),
             certificate: built.leaf.certificate.as_str().to_owned(),
             key: built.leaf.key.expose().to_owned(),
         });
@@ -129,7 +140,32 @@ pub fn build_certificates(
         authorities,
         leaves,
         credentials: credentials.ok_or_else(missing)?,
+        trust: trust_of(cluster, &peers, &clients, now),
+        revision: revision_of(&peers, &clients),
     })
+}
+
+/// Peers are the operator's own business; what clients have to know is the authority that they see.
+fn trust_of(cluster: &Cluster, peers: &Authority, clients: &Authority, now: Timestamp) -> Trust {
+    let pending = |authority: &Authority| authority.pending(cluster.authority_rotation, now);
+    let revision = clients.revision();
+    Trust {
+        phase: peers.phase().max(clients.phase()),
+        // One that is behind, because a step was cut off in the middle, catches up first.
+        pending: [pending(peers), pending(clients)].into_iter().flatten().min(),
+        is_known_to_clients: cluster.clients.iter().all(|name| name == OPERATOR)
+            || revision.is_none()
+            || cluster.client_trust == revision,
+        revision,
+    }
+}
+
+fn revision_of(peers: &Authority, clients: &Authority) -> Option<String> {
+    let revisions: Vec<String> = [peers.revision(), clients.revision()]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!revisions.is_empty()).then(|| revisions.join("-"))
 }
 
 fn server_request(cluster: &Cluster) -> LeafRequest {
@@ -155,36 +191,41 @@ struct Built {
 fn build_leaf(
     cluster: &Cluster,
     found: &BTreeMap<String, Secret>,
-    authority: &CertificateAuthority,
+    authority: &Authority,
     part: &str,
     request: &LeafRequest,
     now: Timestamp,
 ) -> Result<Built, CertificatesError> {
     let name = secret_name(&cluster.name, part);
     let secret = found.get(&name);
-    let is_trusted =
-        secret.is_some_and(|secret| text(secret, AUTHORITY) == Some(authority.certificate().as_str()));
+    let bundle = authority.bundle();
+    let is_trusted = secret.is_some_and(|secret| text(secret, AUTHORITY) == Some(&bundle));
     if let Some(leaf) = secret.and_then(|secret| read_leaf(secret, CERTIFICATE, KEY))
         && is_trusted
-        && leaf.reissue_reason(authority, request, now).is_none()
+        && leaf.reissue_reason(authority.signer(), request, now).is_none()
     {
         return Ok(Built { leaf, renewed: None });
     }
     let leaf = issue(authority, request, &name, now)?;
     let data = [
-        (AUTHORITY, authority.certificate().as_str()),
+        (AUTHORITY, bundle.as_str()),
         (CERTIFICATE, leaf.certificate.as_str()),
         (KEY, leaf.key.expose()),
     ];
-    let renewed = Some(build_secret(cluster, name, &data));
-    Ok(Built { leaf, renewed })
+    let mut renewed = build_secret(cluster, name, &data);
+    let revision = authority.revision();
+    renewed.metadata.annotations = revision.map(|revision| [(TRUST_ANNOTATION.to_owned(), revision)].into());
+    Ok(Built {
+        leaf,
+        renewed: Some(renewed),
+    })
 }
 
 /// The peers' Secret holds two leaves: one to serve with all host names, one to connect with none.
 fn build_peer(
     cluster: &Cluster,
     found: &BTreeMap<String, Secret>,
-    authority: &CertificateAuthority,
+    authority: &Authority,
     now: Timestamp,
 ) -> Result<Option<Secret>, CertificatesError> {
     let name = secret_name(&cluster.name, "peer");
@@ -193,10 +234,11 @@ fn build_peer(
     let client = LeafRequest::client(&peer_service(&cluster.name), &[]);
     let is_fresh = |secret: &Secret, certificate: &str, key: &str, request: &LeafRequest| {
         let leaf = read_leaf(secret, certificate, key);
-        leaf.is_some_and(|leaf| leaf.reissue_reason(authority, request, now).is_none())
+        leaf.is_some_and(|leaf| leaf.reissue_reason(authority.signer(), request, now).is_none())
     };
+    let bundle = authority.bundle();
     let is_good = |secret: &Secret| {
-        text(secret, AUTHORITY) == Some(authority.certificate().as_str())
+        text(secret, AUTHORITY) == Some(&bundle)
             && is_fresh(secret, CERTIFICATE, KEY, &server)
             && is_fresh(secret, CLIENT_CERT, CLIENT_KEY, &client)
     };
@@ -206,7 +248,7 @@ fn build_peer(
     let server = issue(authority, &server, &name, now)?;
     let client = issue(authority, &client, &name, now)?;
     let data = [
-        (AUTHORITY, authority.certificate().as_str()),
+        (AUTHORITY, bundle.as_str()),
         (CERTIFICATE, server.certificate.as_str()),
         (KEY, server.key.expose()),
         (CLIENT_CERT, client.certificate.as_str()),
@@ -216,12 +258,13 @@ fn build_peer(
 }
 
 fn issue(
-    authority: &CertificateAuthority,
+    authority: &Authority,
     request: &LeafRequest,
     secret: &str,
     now: Timestamp,
 ) -> Result<Leaf, CertificatesError> {
     authority
+        .signer()
         .issue(request, now)
         .map_err(|source| CertificatesError::Issue {
             secret: secret.to_owned(),
@@ -239,16 +282,11 @@ fn build_secret(cluster: &Cluster, name: String, data: &[(&str, &str)]) -> Secre
     }
 }
 
-fn read_authority(secret: &Secret) -> Result<CertificateAuthority, PkiError> {
-    let of = |key| text(secret, key).unwrap_or_default();
-    CertificateAuthority::from_pem(of(CERTIFICATE), of(KEY))
-}
-
 fn read_leaf(secret: &Secret, certificate: &str, key: &str) -> Option<Leaf> {
     Leaf::from_pem(text(secret, certificate)?, text(secret, key)?).ok()
 }
 
-fn text<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
     let bytes = secret.data.as_ref()?.get(key)?;
     std::str::from_utf8(&bytes.0).ok()
 }

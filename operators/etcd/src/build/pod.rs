@@ -108,7 +108,7 @@ pub fn revision(cluster: &Cluster) -> String {
         memory_limit,
         go_memory_limit,
     } = &cluster.resources;
-    let made_of = json!({
+    let mut made_of = json!({
         "version": version.to_string(),
         "image": image,
         "quota": cluster.quota_bytes,
@@ -116,6 +116,10 @@ pub fn revision(cluster: &Cluster) -> String {
         "memory": [memory.to_string(), memory_limit.to_string(), go_memory_limit],
         "priorityClass": cluster.priority_class,
     });
+    // Authorities are read when a member starts; who has never changed any is not made anew for this line.
+    if let Some(trust) = &cluster.trust {
+        made_of["trust"] = trust.as_str().into();
+    }
     hex::encode(&Sha256::digest(made_of.to_string().as_bytes())[..5])
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use skep_api::etcd_cluster::{TRUST_ANNOTATION, TrustPhase};
 
 use super::certificates::{Certificates, CertificatesError, build_certificates};
 use super::*;
 use crate::fixtures::{one, three, valid};
-use crate::observed::Start;
+use crate::observed::{RotationStep, Start};
 
 macro_rules! golden {
     ($name:expr, $value:expr) => {
@@ -154,4 +155,160 @@ fn a_damaged_authority_is_told_and_left_alone() {
     found.insert("etcd-peer-ca".into(), broken);
     let error = build_certificates(&cluster, &found, true, now()).unwrap_err();
     assert!(matches!(error, CertificatesError::Unusable { .. }));
+}
+
+fn step(found: &mut BTreeMap<String, Secret>, step: RotationStep, rotation: i64, now: Timestamp) {
+    for name in ["etcd-peer-ca", "etcd-client-ca"] {
+        let after = authority::advance(&found[name], step, rotation, now)
+            .unwrap()
+            .unwrap();
+        let patch = authority::build_patch(&found[name], &after);
+        let data = patch["data"].as_object().unwrap();
+        let removed = data.values().filter(|value| value.is_null()).count();
+        let outlived = match step {
+            RotationStep::Introduce => 0,
+            RotationStep::Sign => 2,
+            RotationStep::Retire => 1,
+        };
+        assert_eq!(removed, outlived, "what has its time behind it stays in {name}");
+        found.insert(name.to_owned(), after);
+    }
+}
+
+fn read<'a>(found: &'a BTreeMap<String, Secret>, name: &str, key: &str) -> &'a str {
+    std::str::from_utf8(&found[name].data.as_ref().unwrap()[key].0).unwrap()
+}
+
+#[test]
+fn one_authority_takes_the_place_of_another_in_three_steps() {
+    let mut cluster = valid(&three());
+    let mut found = BTreeMap::new();
+    let first = build_certificates(&cluster, &found, true, now()).unwrap();
+    keep(&mut found, &first);
+    assert_eq!(
+        (
+            first.trust.pending,
+            first.trust.revision.clone(),
+            first.revision.clone()
+        ),
+        (None, None, None)
+    );
+    let old = read(&found, "etcd-client-ca", "tls.crt").to_owned();
+
+    cluster.authority_rotation = 1;
+    let mut look = |found: &mut BTreeMap<String, Secret>| {
+        let made = build_certificates(&cluster, found, false, now()).unwrap();
+        keep(found, &made);
+        let again = build_certificates(&cluster, found, false, now()).unwrap();
+        assert!(
+            again.leaves.is_empty() && again.authorities.is_empty(),
+            "it does not come to rest"
+        );
+        let revision = made.trust.revision.clone();
+        for client in ["etcd-client-operator", "etcd-client-apiserver"] {
+            let told = found[client].annotations().get(TRUST_ANNOTATION);
+            assert_eq!(told, revision.as_ref(), "{client}");
+        }
+        cluster.client_trust.clone_from(&revision);
+        let known = build_certificates(&cluster, found, false, now())
+            .unwrap()
+            .trust
+            .is_known_to_clients;
+        assert!(known && (made.trust.is_known_to_clients == revision.is_none()));
+        made
+    };
+    assert_eq!(look(&mut found).trust.pending, Some(RotationStep::Introduce));
+
+    step(&mut found, RotationStep::Introduce, 1, now());
+    let introduced = look(&mut found);
+    assert_eq!(introduced.trust.pending, Some(RotationStep::Sign));
+    assert_eq!(introduced.trust.phase, TrustPhase::Introduced);
+    let new = read(&found, "etcd-client-ca", "next.crt").to_owned();
+    assert_ne!(old, new);
+    let both = format!("{old}{new}");
+    for name in ["etcd-server", "etcd-client-apiserver", "etcd-client-operator"] {
+        assert_eq!(read(&found, name, "ca.crt"), both, "{name}");
+    }
+    assert_eq!(introduced.credentials.authority, both);
+
+    step(&mut found, RotationStep::Sign, 1, now());
+    let signing = look(&mut found);
+    assert_eq!(signing.trust.pending, Some(RotationStep::Retire));
+    assert_eq!(read(&found, "etcd-client-ca", "tls.crt"), new);
+    assert_eq!(signing.credentials.authority, format!("{new}{old}"));
+    assert_eq!(signing.leaves.len(), 4, "every leaf is signed anew");
+
+    step(&mut found, RotationStep::Retire, 1, now());
+    let retired = look(&mut found);
+    assert_eq!(
+        (retired.trust.pending, retired.trust.phase),
+        (None, TrustPhase::Settled)
+    );
+    assert_eq!(retired.credentials.authority, new);
+    assert!(
+        found
+            .values()
+            .all(|secret| !format!("{:?}", secret.data).contains("previous.crt"))
+    );
+    let revisions = [&first, &introduced, &signing, &retired].map(|made| made.revision.clone());
+    let different: std::collections::BTreeSet<_> = revisions.iter().collect();
+    assert_eq!(
+        different.len(),
+        4,
+        "members are not made anew for each: {revisions:?}"
+    );
+}
+
+#[test]
+fn a_step_that_was_cut_off_after_one_authority_is_made_up_for() {
+    let mut cluster = valid(&three());
+    let mut found = BTreeMap::new();
+    keep(
+        &mut found,
+        &build_certificates(&cluster, &BTreeMap::new(), true, now()).unwrap(),
+    );
+    cluster.authority_rotation = 1;
+    for cut_off in [RotationStep::Introduce, RotationStep::Sign, RotationStep::Retire] {
+        let after = authority::advance(&found["etcd-peer-ca"], cut_off, 1, now())
+            .unwrap()
+            .unwrap();
+        found.insert("etcd-peer-ca".to_owned(), after);
+        let made = build_certificates(&cluster, &found, false, now()).unwrap();
+        assert_eq!(made.trust.pending, Some(cut_off));
+        assert!(
+            authority::advance(&found["etcd-peer-ca"], cut_off, 1, now())
+                .unwrap()
+                .is_none()
+        );
+        let after = authority::advance(&found["etcd-client-ca"], cut_off, 1, now())
+            .unwrap()
+            .unwrap();
+        found.insert("etcd-client-ca".to_owned(), after);
+    }
+    assert_eq!(
+        build_certificates(&cluster, &found, false, now())
+            .unwrap()
+            .trust
+            .pending,
+        None
+    );
+}
+
+#[test]
+fn an_authority_is_replaced_when_two_thirds_of_its_life_are_over() {
+    let cluster = valid(&three());
+    let mut found = BTreeMap::new();
+    keep(
+        &mut found,
+        &build_certificates(&cluster, &BTreeMap::new(), true, now()).unwrap(),
+    );
+    let pending = |years: i64| {
+        let later = now() + SignedDuration::from_hours(years * 365 * 24);
+        build_certificates(&cluster, &found, false, later)
+            .unwrap()
+            .trust
+            .pending
+    };
+    assert_eq!(pending(6), None);
+    assert_eq!(pending(7), Some(RotationStep::Introduce));
 }

@@ -4,7 +4,9 @@
 
 use skep_api::etcd_cluster::{MemberAction, MemberIntent, MemberRole, VolumePolicy};
 
-use super::{Action, Signal, clear_finished_pod, delete_pod, latch, prepare, rolling, space, trouble, wait};
+use super::{
+    Action, Signal, clear_finished_pod, delete_pod, latch, prepare, rolling, rotation, space, trouble, wait,
+};
 use crate::observed::{AlarmKind, Member, Membership, Observed, PodState, SETTLED, Start, quorum};
 
 /// After so many restarts a member that never answers is given up, where the others can do without it.
@@ -89,6 +91,7 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
         .or_else(|| rolling::begin(observed, members))
         .or_else(|| space::too_full(observed, members))
         .or_else(|| space::defragment_next(observed, members))
+        .or_else(|| rotation::next(observed, members))
         .unwrap_or_else(|| rest(observed, members))
 }
 

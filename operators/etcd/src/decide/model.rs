@@ -1,6 +1,7 @@
 //! A small world in which decisions are carried out, faults happen between any two of them, and the rules
 //! that must never be broken are checked at every step.
 
+mod trust;
 mod world;
 
 use proptest::prelude::*;
@@ -39,6 +40,8 @@ enum Event {
     Release(usize),
     /// The database is full.
     Fill,
+    /// The authorities are to be replaced.
+    Rotate,
 }
 
 impl World {
@@ -119,6 +122,7 @@ impl World {
                     self.revision += 1;
                 }
             }
+            Event::Rotate => self.authorities.is_due = true,
             Event::Release(index) => self.wanted = release(*index),
             Event::Elect(index) => {
                 let able: Vec<u64> = self
@@ -140,7 +144,7 @@ impl World {
     /// Runs without faults until nothing is left to do.
     fn settle(&mut self) -> Result<(), String> {
         let mut last = None;
-        for _ in 0..400 {
+        for _ in 0..1200 {
             let now = self.observe();
             let action = decide(&now);
             self.record();
@@ -179,6 +183,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..5usize).prop_map(Event::Elect),
         1 => (0..RELEASES.len()).prop_map(Event::Release),
         1 => Just(Event::Fill),
+        1 => Just(Event::Rotate),
     ]
 }
 
@@ -209,6 +214,7 @@ proptest! {
         prop_assert_eq!(world.pods.len(), world.desired, "pods that are no members are left");
         prop_assert!(world.pods.keys().all(|pod| world.release_of(pod) == release(2)), "a pod of another release is left");
         prop_assert!(!world.is_full && world.holes.iter().all(|pod| !world.pods.contains_key(pod)), "no room again");
+        prop_assert_eq!(world.authorities.observe().pending, None, "authorities are still being replaced");
         prop_assert_eq!(world.intent, None);
         if policy == VolumePolicy::Delete && !world.has_lost_data {
             prop_assert_eq!(world.claims.len(), world.desired, "volumes that are no members' are left");

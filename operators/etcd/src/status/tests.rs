@@ -6,7 +6,7 @@ use skep_api::etcd_cluster::{MemberAction, MemberIntent, VolumePolicy};
 
 use super::*;
 use crate::fixtures::{three, valid};
-use crate::observed::{Member, MemberStatus, PodState};
+use crate::observed::{Member, MemberStatus, PodState, Trust};
 
 fn now() -> Timestamp {
     "2026-11-01T10:00:00Z".parse().unwrap()
@@ -55,6 +55,7 @@ fn seen(voters: usize, silent: usize) -> Observed {
         quota_bytes: 1 << 30,
         freed: None,
         healthy_for: Duration::ZERO,
+        trust: Trust::default(),
         fresh: "etcd-x".into(),
     }
 }

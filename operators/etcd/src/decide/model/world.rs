@@ -6,6 +6,7 @@ use std::time::Duration;
 use skep_api::etcd_cluster::{EtcdMember, MemberIntent, MemberRole, VolumePolicy};
 
 use super::super::Action;
+use super::trust::{Authorities, Files};
 use crate::observed::{
     Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState, Start, quorum,
 };
@@ -29,8 +30,13 @@ pub fn release(index: usize) -> Release {
     }
 }
 
-fn revision(release: &Release) -> String {
-    format!("{} {}", release.version, release.image)
+fn revision(release: &Release, trust: Option<String>) -> String {
+    format!(
+        "{} {}|{}",
+        release.version,
+        release.image,
+        trust.unwrap_or_default()
+    )
 }
 
 /// The data on one volume.
@@ -82,6 +88,9 @@ pub struct World {
     /// What the operator remembers to have freed.
     pub freed: Option<Freed>,
     pub revision: i64,
+    pub authorities: Authorities,
+    /// What pods may have read, by unique id.
+    pub files: BTreeMap<String, Files>,
 }
 
 /// Bytes of a database that is full, and of one that is not.
@@ -114,6 +123,8 @@ impl World {
             holes: BTreeSet::new(),
             freed: None,
             revision: 1,
+            authorities: Authorities::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -136,9 +147,14 @@ impl World {
 
     /// With what a pod was made.
     pub fn release_of(&self, pod: &str) -> Release {
-        let made = self.pods.get(pod).and_then(|state| state.revision.clone());
+        let made = self
+            .pods
+            .get(pod)
+            .and_then(|state| state.revision.clone())
+            .unwrap_or_default();
+        let made = made.split('|').next().unwrap_or_default();
         let mut releases = (0..RELEASES.len()).map(release);
-        let found = releases.find(|release| made.as_deref() == Some(&revision(release)));
+        let found = releases.find(|release| revision(release, None).strip_suffix('|') == Some(made));
         found.expect("a pod of a release")
     }
 
@@ -206,7 +222,7 @@ impl World {
         });
         Observed {
             desired: self.desired,
-            revision: revision(self.current()),
+            revision: revision(self.current(), self.authorities.revision()),
             release: self.current().clone(),
             wanted: self.wanted.clone(),
             volume_policy: self.policy,
@@ -219,6 +235,7 @@ impl World {
             quota_bytes: 64 << 20,
             freed: self.freed.clone().filter(|_| self.is_full),
             healthy_for: Duration::from_secs(self.healthy_steps * 3),
+            trust: self.authorities.observe(),
             fresh: format!("m-{}", self.next),
         }
     }
@@ -314,9 +331,20 @@ impl World {
             Action::Compact { .. } | Action::Defragment { .. } | Action::Disarm(_) => {
                 self.change_store(action, is_stale);
             }
+            Action::Rotate(step) => self.authorities.advance(*step, self.files.values_mut()),
             Action::Wait { .. } | Action::Done => {}
         }
         self.elect();
+        self.check_trust();
+    }
+
+    /// Whoever runs takes what every other may show.
+    fn check_trust(&self) {
+        let pods = self.running.iter().filter_map(|pod| self.pods.get(pod));
+        let members = pods.filter_map(|pod| self.files.get(&pod.uid));
+        let all: Vec<&Files> = members.chain([self.authorities.client()]).collect();
+        let are_together = all.iter().all(|one| all.iter().all(|other| one.takes(other)));
+        assert!(are_together, "one does not trust another: {all:?}");
     }
 
     pub fn start_member(&mut self, pod: &str, start: &Start, seen: &Observed) {
@@ -338,6 +366,7 @@ impl World {
             start: Some(start.clone()),
             ..PodState::default()
         };
+        self.files.insert(state.uid.clone(), self.authorities.files());
         self.pods.entry(pod.to_owned()).or_insert(state);
     }
 
@@ -376,8 +405,9 @@ impl World {
                     is_stale || !self.has_history,
                     "the alarm is taken back from a full database"
                 );
-                // The next write raises it again.
-                self.is_full = self.has_history;
+                // The next write raises it again: what counts is the file, holes and all.
+                let mut members = self.members.iter();
+                self.is_full = self.has_history || members.any(|member| self.holes.contains(&member.pod));
                 self.freed = self.freed.take().filter(|_| self.is_full);
             }
             _ => {}
@@ -436,6 +466,7 @@ impl World {
 
     /// Kubelets and etcds do their part.
     pub fn pass(&mut self) {
+        self.authorities.pass();
         self.pods.retain(|_, pod| !pod.is_deleting);
         let waiting: Vec<String> = self
             .pods
