@@ -63,7 +63,7 @@ impl Datastore {
             "spec": {"version": version, "image": format!("localhost/etcd:{version}"), "members": 3,
                 "volumeSize": "512Mi", "storageClass": "local", "quotaBytes": 67_108_864, "clients": [CLIENT],
                 "volumePolicy": "Delete",
-                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "256Mi"}},
+                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi"}},
         });
         own.clusters().patch(NAME, &params, &Patch::Apply(object)).await?;
         own.is_whole(version).await?;
