@@ -9,7 +9,7 @@ use skep_api::etcd_cluster::VolumePolicy;
 
 use super::{Action, decide};
 use crate::observed::{Observed, Start};
-use world::{Disk, RELEASES, World, release};
+use world::{Disk, RELEASES, World, release, revision};
 
 /// What happens beside the operator.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ enum Event {
     WipeDisk(usize),
     /// A container crashes again and again.
     Crash(usize),
+    /// A container crashes whenever it is started, until its pod is made anew of another spec.
+    Sicken(usize),
     /// The spec asks for another number of members.
     Resize(usize),
     /// The leader changes.
@@ -115,6 +117,17 @@ impl World {
                     }
                 }
             }
+            Event::Sicken(index) => {
+                // One at a time: no operator can mend the loss of a quorum.
+                if let Some(pod) = self.nth_pod(*index).filter(|_| self.sick.is_none()) {
+                    self.running.remove(&pod);
+                    if let Some(state) = self.pods.get_mut(&pod) {
+                        state.restarts += 1;
+                        state.is_out_of_memory = true;
+                        self.sick = Some((pod, state.revision.clone()));
+                    }
+                }
+            }
             Event::Resize(members) => self.desired = *members,
             Event::Fill => {
                 if self.has_quorum() {
@@ -139,6 +152,24 @@ impl World {
         self.elect();
         let learners = self.members.iter().filter(|member| member.is_learner).count();
         assert!(learners <= 1, "two learners at once");
+    }
+
+    fn is_sick(&self, pod: &str) -> bool {
+        let made = self
+            .pods
+            .get(pod)
+            .map(|state| (pod.to_owned(), state.revision.clone()));
+        made.is_some() && made == self.sick
+    }
+
+    /// A pod that fails though it is what the spec asks for, or waits for all to be healthy, is a person's to mend.
+    pub fn recover_what_no_spec_can_mend(&mut self) {
+        let last = revision(&self.wanted, self.authorities.revision());
+        let is_followed = self.current().version.line() == self.wanted.version.line();
+        self.sick = self
+            .sick
+            .take()
+            .filter(|(_, made)| is_followed && made.as_ref() != Some(&last));
     }
 
     /// Runs without faults until nothing is left to do.
@@ -179,6 +210,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..5usize).prop_map(Event::LoseVolume),
         1 => (0..5usize).prop_map(Event::WipeDisk),
         1 => (0..5usize).prop_map(Event::Crash),
+        1 => (0..5usize).prop_map(Event::Sicken),
         1 => prop_oneof![Just(1usize), Just(3), Just(5)].prop_map(Event::Resize),
         1 => (0..5usize).prop_map(Event::Elect),
         1 => (0..RELEASES.len()).prop_map(Event::Release),
@@ -207,6 +239,7 @@ proptest! {
         }
         // Whatever was asked for on the way, this can follow it.
         world.wanted = release(2);
+        world.recover_what_no_spec_can_mend();
         let settled = world.settle();
         prop_assert!(settled.is_ok(), "{} {world:#?}", settled.unwrap_err());
         prop_assert_eq!(world.voters().len(), world.desired);

@@ -62,6 +62,19 @@ pub(super) fn begin(observed: &Observed, members: &Membership) -> Option<Action>
     wrong_image(observed, members)
 }
 
+/// What the spec says now may be what a member that is down was missing: nothing else is waited for.
+pub(super) fn revive(observed: &Observed, members: &Membership) -> Option<Action> {
+    let is_mendable = |member: &&Member| {
+        let pod = member.pod.as_deref().and_then(|pod| observed.pods.get(pod));
+        !member.is_healthy() && pod.is_some_and(|pod| observed.is_stale(pod) && !pod.is_deleting)
+    };
+    let down = members.voters().find(is_mendable)?;
+    let pod = down.pod.as_deref()?;
+    untimely(observed, members, down)
+        .is_none()
+        .then(|| latch(MemberAction::Restart, pod))
+}
+
 /// Goes on with a member whose turn it is.
 pub(super) fn restart(observed: &Observed, members: &Membership, member: &Member, pod: &str) -> Action {
     let Some(state) = observed.pods.get(pod).filter(|state| !state.is_deleting) else {

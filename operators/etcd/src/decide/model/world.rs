@@ -30,7 +30,7 @@ pub fn release(index: usize) -> Release {
     }
 }
 
-fn revision(release: &Release, trust: Option<String>) -> String {
+pub fn revision(release: &Release, trust: Option<String>) -> String {
     format!(
         "{} {}|{}",
         release.version,
@@ -89,6 +89,8 @@ pub struct World {
     pub freed: Option<Freed>,
     pub revision: i64,
     pub authorities: Authorities,
+    /// A pod that fails whenever it is started, while it is of this revision.
+    pub sick: Option<(String, Option<String>)>,
     /// What pods may have read, by unique id.
     pub files: BTreeMap<String, Files>,
 }
@@ -124,6 +126,7 @@ impl World {
             freed: None,
             revision: 1,
             authorities: Authorities::new(),
+            sick: None,
             files: BTreeMap::new(),
         }
     }
@@ -501,7 +504,7 @@ impl World {
             return;
         };
         let made = self.release_of(pod);
-        if made.image == BROKEN {
+        if made.image == BROKEN || self.is_sick(pod) {
             return;
         }
         assert!(

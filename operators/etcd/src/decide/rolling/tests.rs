@@ -1,8 +1,10 @@
 //! What a release may follow, and who is made anew first.
 
+use skep_api::etcd_cluster::MemberAction;
+
 use super::super::model::three;
 use super::super::{Action, Signal, decide};
-use crate::observed::Observed;
+use crate::observed::{Alarm, AlarmKind, Observed};
 use crate::version::{EtcdVersion, Release};
 
 fn release(version: &str) -> Release {
@@ -81,4 +83,27 @@ fn an_image_that_does_not_hold_the_version_is_told() {
         what.contains("runs 3.6.14") && what.contains("localhost/etcd:3.7.3"),
         "{what}"
     );
+}
+
+#[test]
+fn a_member_that_is_down_gets_what_the_spec_says_now_even_while_the_database_is_full() {
+    let mut observed = from_to("3.7.3", "3.7.3");
+    let members = observed.membership.as_mut().unwrap();
+    let down = members
+        .members
+        .iter_mut()
+        .find(|member| Some(member.id) != members.leader)
+        .unwrap();
+    down.status = None;
+    let pod = down.pod.clone().unwrap();
+    members.alarms.push(Alarm {
+        member: 1,
+        kind: AlarmKind::NoSpace,
+    });
+    assert!(matches!(decide(&observed), Action::Compact { .. }));
+    observed.pods.get_mut(&pod).unwrap().revision = Some("of a smaller limit".to_owned());
+    let Action::Latch(intent) = decide(&observed) else {
+        panic!("it is left as it is");
+    };
+    assert_eq!((intent.action, intent.pod), (MemberAction::Restart, pod));
 }
