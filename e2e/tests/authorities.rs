@@ -127,17 +127,18 @@ async fn the_authorities_of_a_datastore_are_replaced_and_its_tenant_notices_noth
 
     let stop = CancellationToken::new();
     let objects = Api::namespaced(client_of(&tenant).await.unwrap(), "default");
-    let working = tokio::spawn(work(objects, stop.clone()));
-    let rotate = Patch::Merge(json!({"spec": {"authorityRotation": 1}}));
-    datastores
-        .patch("etcd", &PatchParams::default(), &rotate)
-        .await
-        .unwrap();
-    let phases = tokio::time::timeout(LONGEST, watch_replacement(&datastores)).await;
-    let phases = phases.expect("the authorities are not replaced in time").unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    stop.cancel();
-    let worked = working.await.unwrap();
+    let replace = async {
+        let rotate = Patch::Merge(json!({"spec": {"authorityRotation": 1}}));
+        datastores
+            .patch("etcd", &PatchParams::default(), &rotate)
+            .await
+            .unwrap();
+        let phases = tokio::time::timeout(LONGEST, watch_replacement(&datastores)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stop.cancel();
+        phases.expect("the authorities are not replaced in time").unwrap()
+    };
+    let (worked, phases) = tokio::join!(work(objects, stop.clone()), replace);
     println!(
         "{} writes and reads, the slowest took {:?}",
         worked.answered, worked.slowest
