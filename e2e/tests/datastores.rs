@@ -380,8 +380,13 @@ async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
 
     // The data alone are more than the quota; a person is told, and raises it.
     store.fill("fill-with-data").await.unwrap();
-    let said = store.follow("space", 1..=1).await.unwrap();
-    assert!(said.contains("spec.quotaBytes"), "{said}");
+    eventually("a person is told what to do", || async {
+        let said = store.follow("space", 1..=1).await?;
+        ensure!(said.contains("spec.quotaBytes"), "{said}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     store.follow("space", 2..=3).await.unwrap();
     store.is_whole(NEW).await.unwrap();
 
