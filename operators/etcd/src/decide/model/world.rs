@@ -504,7 +504,13 @@ impl World {
             return;
         };
         let made = self.release_of(pod);
-        if made.image == BROKEN || self.is_sick(pod) {
+        if made.image == BROKEN {
+            return;
+        }
+        if self.is_sick(pod) {
+            self.pods
+                .entry(pod.to_owned())
+                .and_modify(|state| state.restarts += 1);
             return;
         }
         assert!(
