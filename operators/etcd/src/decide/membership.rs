@@ -87,7 +87,6 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
                 .map(|intent| go_on(observed, members, intent))
         })
         .or_else(|| begin(observed, members))
-        .or_else(|| rolling::revive(observed, members))
         .or_else(|| space::heal(observed, members))
         .or_else(|| rolling::begin(observed, members))
         .or_else(|| space::too_full(observed, members))

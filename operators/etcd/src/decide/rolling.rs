@@ -24,8 +24,8 @@ pub(super) fn without_quorum(observed: &Observed) -> Option<Action> {
     })
 }
 
-/// What may be needed to end a change that is under way: another release of a line whose data all members read, and
-/// learners that run with it.
+/// What may be needed to end whatever is under way: another release of a line whose data all members read, and members that
+/// are down and may run with what the spec says now.
 pub(super) fn mend(observed: &Observed, members: &Membership) -> Option<Action> {
     let wanted = observed.wanted.version.line();
     // As long as one member is of the line before, the cluster speaks and writes as that line does.
@@ -38,10 +38,16 @@ pub(super) fn mend(observed: &Observed, members: &Membership) -> Option<Action> 
     if observed.wanted != observed.release && is_readable {
         return Some(Action::Adopt(observed.wanted.clone()));
     }
-    let learner = members.learner().filter(|learner| learner.status.is_none())?;
-    let name = learner.pod.as_deref()?;
-    let pod = observed.pods.get(name)?;
-    (observed.is_stale(pod) && !pod.is_deleting).then(|| delete_pod(name, pod))
+    let is_mendable = |member: &&Member| match member.is_learner {
+        true => member.status.is_none(),
+        false => !member.is_healthy() && untimely(observed, members, member).is_none(),
+    };
+    let mut down = members.members.iter().filter(is_mendable);
+    down.find_map(|member| {
+        let name = member.pod.as_deref()?;
+        let pod = observed.pods.get(name)?;
+        (observed.is_stale(pod) && !pod.is_deleting).then(|| delete_pod(name, pod))
+    })
 }
 
 /// Takes over what the spec asks for, and begins with the next member.
@@ -60,19 +66,6 @@ pub(super) fn begin(observed: &Observed, members: &Membership) -> Option<Action>
         return Some(untimely(observed, members, next).unwrap_or_else(|| latch(MemberAction::Restart, pod)));
     }
     wrong_image(observed, members)
-}
-
-/// What the spec says now may be what a member that is down was missing: nothing else is waited for.
-pub(super) fn revive(observed: &Observed, members: &Membership) -> Option<Action> {
-    let is_mendable = |member: &&Member| {
-        let pod = member.pod.as_deref().and_then(|pod| observed.pods.get(pod));
-        !member.is_healthy() && pod.is_some_and(|pod| observed.is_stale(pod) && !pod.is_deleting)
-    };
-    let down = members.voters().find(is_mendable)?;
-    let pod = down.pod.as_deref()?;
-    untimely(observed, members, down)
-        .is_none()
-        .then(|| latch(MemberAction::Restart, pod))
 }
 
 /// Goes on with a member whose turn it is.
