@@ -560,6 +560,8 @@ impl World {
             (None, Some(Start::Rejoin) | None) => {
                 if let Some(state) = self.pods.get_mut(pod) {
                     state.restarts += 1;
+                    // It is told of the last end alone.
+                    state.is_out_of_memory = false;
                 }
             }
         }
