@@ -135,8 +135,8 @@ impl Part {
             Goal::Seconds(_) | Goal::Seeds(_) => (1..=rounds).find(|seed| !begun.contains(seed)),
         })?;
         if let Goal::Points(points) = self.goal {
-            let lived = ledger.done().iter().find(|entry| !points.is_interrupted(entry));
-            let seed = lived.map(|entry| entry.seed);
+            let spared = ledger.done().iter().find(|entry| points.is_spared(entry));
+            let seed = spared.map(|entry| entry.seed);
             ensure!(
                 seed.is_none(),
                 "{}: nothing was interrupted in round {seed:?}",

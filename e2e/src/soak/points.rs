@@ -68,7 +68,9 @@ impl Points {
     /// known to go.
     pub fn next_of_sample(self, ledger: &Ledger, begun: &BTreeSet<u64>, rounds: u64) -> Option<u64> {
         let (number, phases) = (begun.len() as u64, self.phases.len() as u64);
-        if number >= rounds {
+        // What is waited for differs from round to round: a phase may be over before its call has come.
+        let over = ledger.done().iter().filter(|entry| !self.is_interrupted(entry));
+        if number >= rounds + over.count() as u64 {
             return None;
         }
         let phase = usize::try_from(number % phases).unwrap_or_default();
@@ -78,6 +80,13 @@ impl Points {
         let call = 1 + number / phases * known / rounds.div_ceil(phases);
         let mut seeds = (call..).map(|call| self.seed(Point { phase, call }));
         seeds.find(|seed| !begun.contains(seed))
+    }
+
+    /// Whether nothing was interrupted in a round though its phase had as many calls.
+    pub fn is_spared(self, entry: &Entry) -> bool {
+        let Point { phase, call } = self.point(entry.seed);
+        let calls = entry.totals.0.get(&Self::calls_while(self.phases[phase]));
+        !self.is_interrupted(entry) && calls.is_some_and(|calls| *calls >= call)
     }
 
     /// Whether something was interrupted in a round.
@@ -152,5 +161,18 @@ mod tests {
         // Round 2 counted 42 calls in the first phase, round 1 counted 41 in the other.
         assert_eq!(calls(0), [1, 11, 22, 32]);
         assert_eq!(calls(1), [1, 11, 21, 31]);
+    }
+    #[test]
+    fn a_round_of_a_sample_whose_phase_was_over_sooner_is_made_up_for() {
+        let begun = BTreeSet::from([1, 2]);
+        let whole = ledger(&[(1, true), (2, true)]);
+        assert_eq!(POINTS.next_of_sample(&whole, &begun, 2), None);
+        let sooner = ledger(&[(1, true), (2, false)]);
+        assert!(POINTS.next_of_sample(&sooner, &begun, 2).is_some());
+        assert!(!sooner.done().iter().any(|entry| POINTS.is_spared(entry)));
+
+        let mut totals = Totals::default();
+        totals.add(&Points::calls_while("other"), 1);
+        assert!(POINTS.is_spared(&Entry::new(2, 1.0, totals, None)));
     }
 }
