@@ -166,8 +166,8 @@ pub enum Refusal {
         /// The other state directory.
         home: String,
     },
-    /// Another `up` or `down` runs.
-    #[error("another `skep up` or `skep down` of instance {0} is running; wait until it ends")]
+    /// Another `up`, `down` or command for nodes runs.
+    #[error("another command that changes instance {0} is running; wait until it ends")]
     Busy(String),
     /// All address slots are taken.
     #[error("all {count} address ranges of local instances are taken, by {by}; run `skep down` on one")]

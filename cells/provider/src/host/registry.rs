@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use crate::address::{SLOTS, Slot};
 use crate::error::{Error, Refusal};
 use crate::layout::RUN_DIR;
 use crate::state;
+
+/// How often it is seen whether an instance is free.
+const LOCK_PERIOD: Duration = Duration::from_millis(200);
 
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +63,28 @@ impl Registry {
         Ok(entries)
     }
 
-    /// Keeps every other `up` and `down` of an instance out.
+    /// Keeps every other command that changes an instance out.
     pub(crate) fn lock(&self, instance: &str) -> Result<InstanceLock, Error> {
         let file = self.lock_file(&format!("{instance}.lock"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(InstanceLock { _lock: lock }),
             Err(_) => Err(Refusal::Busy(instance.to_owned()).into()),
+        }
+    }
+
+    /// Waits until no other command changes an instance.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] if one still does after `limit`.
+    pub(crate) async fn wait(&self, instance: &str, limit: Duration) -> Result<InstanceLock, Error> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            match self.lock(instance) {
+                Err(Error::Refused(Refusal::Busy(_))) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LOCK_PERIOD).await;
+                }
+                result => return result,
+            }
         }
     }
 
@@ -204,6 +224,20 @@ mod tests {
         assert!(registry.lock("y").is_ok());
         drop(first);
         assert!(registry.lock("x").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_can_wait_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(dir.path());
+        let first = registry.lock("x").unwrap();
+        let refused = registry.wait("x", LOCK_PERIOD).await.unwrap_err();
+        assert!(refused.to_string().contains("instance x"), "{refused}");
+        let (second, ()) = tokio::join!(registry.wait("x", Duration::from_mins(1)), async move {
+            tokio::time::sleep(LOCK_PERIOD).await;
+            drop(first);
+        });
+        assert!(second.is_ok());
     }
 
     #[test]

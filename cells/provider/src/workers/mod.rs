@@ -187,7 +187,7 @@ pub async fn add_workers(
     artifacts: &Artifacts,
     progress: &dyn Progress,
 ) -> Result<Vec<Worker>, Error> {
-    let stand = Stand::open(place)?;
+    let stand = Stand::open(place).await?;
     let cell = stand.cell(place)?;
     let layout = &stand.layout;
     let mut stands = TenantState::open(layout, tenant)?;
@@ -305,7 +305,7 @@ pub fn tenants(home: &Path) -> Result<Vec<String>, Error> {
 /// Removes the machines of these nodes, and the tenant's network with the last of them; what is not there is no
 /// failure.
 pub async fn remove_workers(place: &Place<'_>, cpid: &str, nodes: &[String]) -> Result<Vec<Worker>, Error> {
-    let stand = Stand::open(place)?;
+    let stand = Stand::open(place).await?;
     let Some(tenant) = state::find(&stand.layout, cpid)? else {
         return Ok(Vec::new());
     };

@@ -1,5 +1,7 @@
 //! What stands of a platform, held against every other command that would change it.
 
+use std::time::Duration;
+
 use skep_distro::Artifacts;
 
 use super::{Place, Site, state};
@@ -10,6 +12,9 @@ use crate::host::preflight;
 use crate::host::registry::{InstanceLock, Registry};
 use crate::layout::Layout;
 
+/// How long another command may take: one that adds machines waits until they have joined.
+const BUSY_LIMIT: Duration = Duration::from_mins(5);
+
 /// The files and groups of an instance; no other command changes them while it is there.
 pub(super) struct Stand {
     pub layout: Layout,
@@ -18,15 +23,15 @@ pub(super) struct Stand {
 }
 
 impl Stand {
-    /// Takes hold of an instance; refused while another command has it.
-    pub fn open(place: &Place<'_>) -> Result<Self, Error> {
+    /// Takes hold of an instance once no other command has it; refused if that takes longer than machines take to start.
+    pub async fn open(place: &Place<'_>) -> Result<Self, Error> {
         preflight::check_user()?;
         let hierarchies = Hierarchies::observe()?;
         let home = std::path::absolute(place.home).map_err(Error::io("find", place.home))?;
         Ok(Self {
             layout: Layout::new(&home),
             hierarchies,
-            _lock: Registry::open().lock(place.instance)?,
+            _lock: Registry::open().wait(place.instance, BUSY_LIMIT).await?,
         })
     }
 

@@ -21,7 +21,7 @@ pub async fn upgrade_worker(
     node: &str,
     artifacts: &Artifacts,
 ) -> Result<(), Error> {
-    let stand = Stand::open(place)?;
+    let stand = Stand::open(place).await?;
     let site = stand.site(&stand.cell(place)?, place, artifacts)?;
     let no_machine = || Refusal::NoMachine(node.to_owned());
     let tenant = state::find(&stand.layout, cpid)?.ok_or_else(no_machine)?;
