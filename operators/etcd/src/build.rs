@@ -25,6 +25,8 @@ pub const CLIENT_PORT: i32 = 2379;
 pub const PEER_PORT: i32 = 2380;
 /// The port for probes and metrics, without TLS.
 pub const METRICS_PORT: i32 = 2381;
+/// The port for what is not gRPC, on the member's own loopback.
+pub const HTTP_PORT: i32 = 2382;
 
 /// What selects the children of exactly this cluster.
 pub fn selector(name: &str, uid: &str) -> String {

@@ -21,8 +21,8 @@ use skep_core::labels;
 
 use super::certificates::{CLIENT_CERT, CLIENT_KEY, secret_name};
 use super::{
-    CLIENT_PORT, METRICS_PORT, PEER_PORT, claim, lasting_labels, member_host, member_labels, peer_service,
-    peer_url,
+    CLIENT_PORT, HTTP_PORT, METRICS_PORT, PEER_PORT, claim, lasting_labels, member_host, member_labels,
+    peer_service, peer_url,
 };
 use crate::observed::Start;
 use crate::validate::{Cluster, Resources};
@@ -230,6 +230,9 @@ fn arguments(cluster: &Cluster, name: &str) -> Vec<String> {
         format!("--name={name}"),
         format!("--data-dir={DATA}/data"),
         format!("--listen-client-urls=https://0.0.0.0:{CLIENT_PORT}"),
+        // Nothing else is served on the clients' port: one that serves HTTP too ends by breaking calls off, not by letting
+        // them finish.
+        format!("--listen-client-http-urls=https://127.0.0.1:{HTTP_PORT}"),
         format!("--advertise-client-urls=https://{host}:{CLIENT_PORT}"),
         format!("--listen-peer-urls=https://0.0.0.0:{PEER_PORT}"),
         format!("--initial-advertise-peer-urls={}", peer_url(cluster, name)),
