@@ -7,6 +7,7 @@ pub mod containers;
 pub mod leftovers;
 pub mod platform;
 pub mod promises;
+pub mod runbook;
 pub mod soak;
 pub mod tenant;
 

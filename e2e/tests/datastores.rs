@@ -24,7 +24,8 @@ use serde_json::json;
 use skep_api::EtcdCluster;
 use skep_api::etcd_cluster::EtcdClusterStatus;
 use skep_e2e::containers::{find, running, signal_container};
-use skep_e2e::platform::{eventually, run};
+use skep_e2e::platform::eventually;
+use skep_e2e::runbook::follow;
 use skep_e2e::soak::etcd::history::Checked;
 use skep_e2e::soak::etcd::inside::build_porcupine;
 use skep_e2e::{Output, Platform};
@@ -116,36 +117,9 @@ impl Datastore {
 
     /// Runs the commands of a runbook's steps, from one to another.
     async fn follow(&self, runbook: &str, steps: std::ops::RangeInclusive<usize>) -> Result<String> {
-        let text = include_str!("../../docs/etcd.md");
-        let from = text
-            .split(&format!("### Runbook: {runbook}\n"))
-            .nth(1)
-            .context("no such runbook")?;
-        let section = from.split("\n#").next().unwrap_or_default().replace("\n   ", " ");
-        let mut said = String::new();
-        let mut followed = 0;
-        for step in steps {
-            let line = section
-                .lines()
-                .find(|line| line.starts_with(&format!("{step}. ")));
-            let line = line.with_context(|| format!("no step {step} in runbook {runbook}"))?;
-            let quoted = line.split('`').skip(1).step_by(2);
-            for command in quoted.filter(|quoted| quoted.starts_with("kubectl ")) {
-                let command = command
-                    .replace("NAMESPACE", &self.namespace)
-                    .replace("NAME", NAME);
-                let mut bash = Command::new("bash");
-                bash.args(["-euc", &command])
-                    .env("KUBECONFIG", self.platform.home.join("hub.kubeconfig"));
-                said += &run(&mut bash, None)
-                    .await?
-                    .success()
-                    .with_context(|| command.clone())?;
-                followed += 1;
-            }
-        }
-        ensure!(followed > 0, "no command in runbook {runbook}");
-        Ok(said)
+        // The namespace first: the other word is a part of it.
+        let names = [("NAMESPACE", self.namespace.as_str()), ("NAME", NAME)];
+        follow(&self.platform, runbook, steps, &names).await
     }
 
     /// The members' pods by name, each with its unique id and whether it is ready.
@@ -191,8 +165,11 @@ impl Datastore {
         command.spawn().context("cannot start clients")
     }
 
-    async fn fill(&self, task: &str) -> Result<()> {
-        let filled = self.clients(task)?.wait_with_output().await?;
+    /// Fills the database with history and waits until it has room again.
+    async fn fill(&self) -> Result<()> {
+        let mut clients = self.clients("fill")?;
+        let _open = clients.stdin.take();
+        let filled = clients.wait_with_output().await?;
         ensure!(
             filled.status.success(),
             "{}",
@@ -353,12 +330,7 @@ async fn an_upgrade_with_a_member_already_dead_never_loses_quorum() {
 #[tokio::test]
 async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
     let store = Datastore::create("room", NEW).await.unwrap();
-    let filled = store.clients("fill").unwrap().wait_with_output().await.unwrap();
-    assert!(
-        filled.status.success(),
-        "{}",
-        String::from_utf8_lossy(&filled.stderr)
-    );
+    store.fill().await.unwrap();
     store.is_whole(NEW).await.unwrap();
     let events = store
         .platform
@@ -379,7 +351,7 @@ async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
     }
 
     // The data alone are more than the quota; a person is told, and raises it.
-    store.fill("fill-with-data").await.unwrap();
+    let filling = store.clients("fill-with-data").unwrap();
     eventually("a person is told what to do", || async {
         let said = store.follow("space", 1..=1).await?;
         ensure!(said.contains("spec.quotaBytes"), "{said}");
@@ -387,6 +359,7 @@ async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
     })
     .await
     .unwrap();
+    drop(filling);
     store.follow("space", 2..=3).await.unwrap();
     store.is_whole(NEW).await.unwrap();
 

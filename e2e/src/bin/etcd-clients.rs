@@ -2,7 +2,7 @@
 //! JSON: `etcd-clients NAMESPACE CLUSTER CLIENT PORCUPINE`, where CLIENT is one of the cluster's clients.
 //!
 //! With `fill` after these it writes large values under one key until etcd takes no more, and waits until it takes something
-//! again; with `fill-with-data` under many keys, until etcd takes no more and stays so.
+//! again; with `fill-with-data` under many keys, again and again after etcd took no more, until its standard input ends.
 
 use std::process::ExitCode;
 
@@ -44,12 +44,21 @@ async fn run() -> Result<serde_json::Value> {
         _ => None,
     };
     if let Some(filling) = filling {
-        fill(&place, filling, &mut StdRng::seed_from_u64(1)).await?;
+        let mut chance = StdRng::seed_from_u64(1);
+        tokio::select! {
+            filled = fill(&place, filling, &mut chance) => filled?,
+            () = input_ends() => {}
+        }
         return Ok(serde_json::json!({}));
     }
     let writers = Writers::start(&place, 1);
-    // Whoever started this has had enough, or is gone.
-    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    input_ends().await;
     let checked = writers.stop().await.check(porcupine.as_ref())?;
     Ok(serde_json::to_value(checked)?)
+}
+
+/// Waits until whoever started this has had enough, or is gone.
+async fn input_ends() {
+    // Input that cannot be read has ended as well.
+    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
 }

@@ -27,8 +27,6 @@ const FILL_PATIENCE: Duration = Duration::from_mins(5);
 const WHILE_FULL: Duration = Duration::from_secs(3);
 /// How etcd refuses what it has no room for.
 const FULL: &str = "database space exceeded";
-/// After how long a database that is still full is not healed: the operator looks at it every minute.
-const STAYS: Duration = Duration::from_secs(90);
 /// The longest that a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -163,20 +161,21 @@ async fn get(etcd: &mut Kv, call: &mut Call) -> bool {
 pub enum Filling {
     /// One key is written again and again, until etcd takes no more; then it is waited for until it takes something again.
     History,
-    /// One key after the other is written, until etcd takes no more and stays so.
+    /// One key after the other is written, also while etcd takes no more.
     Data,
 }
 
-/// Writes large values until a database is full, and waits for what becomes of it.
+/// Writes large values until a database is full; returns once it takes something again.
 ///
 /// # Errors
-/// When it never is full, or something else than that becomes of it.
+/// When it never is full, or does not heal.
 pub async fn fill(place: &Place, filling: Filling, chance: &mut StdRng) -> Result<()> {
     let large = "x".repeat(VALUE_BYTES);
     let begun = Instant::now();
-    let (mut number, mut full): (u64, Option<Instant>) = (0, None);
+    let (mut number, mut is_full): (u64, bool) = (0, false);
     let mut connection: Option<Kv> = None;
-    while begun.elapsed() < FILL_PATIENCE {
+    // Data go on until whoever wants them has enough.
+    while filling == Filling::Data || begun.elapsed() < FILL_PATIENCE {
         if connection.is_none() {
             connection = connect(place, chance).await.ok();
         }
@@ -186,27 +185,24 @@ pub async fn fill(place: &Place, filling: Filling, chance: &mut StdRng) -> Resul
         };
         let (key, value) = match filling {
             Filling::Data => (format!("fill/{number}"), large.as_str()),
-            Filling::History if full.is_some() => ("fill".to_owned(), "small"),
+            Filling::History if is_full => ("fill".to_owned(), "small"),
             Filling::History => ("fill".to_owned(), large.as_str()),
         };
         match tokio::time::timeout(PATIENCE, etcd.put(&key, value)).await {
-            Ok(Ok(_)) if filling == Filling::History && full.is_some() => return Ok(()),
-            Ok(Ok(_)) => (number, full) = (number + 1, None),
+            Ok(Ok(_)) if filling == Filling::History && is_full => return Ok(()),
+            Ok(Ok(_)) => number += 1,
             Ok(Err(error)) if error.to_string().contains(FULL) => {
-                let since = *full.get_or_insert_with(Instant::now);
-                if filling == Filling::Data && since.elapsed() > STAYS {
-                    return Ok(());
-                }
-                tokio::time::sleep(PAUSE).await;
+                is_full = true;
+                tokio::time::sleep(WHILE_FULL).await;
             }
             // Another member may answer.
             _ => connection = None,
         }
     }
-    let what = if full.is_some() {
+    let what = if is_full {
         "is full and stays so"
     } else {
-        "is not full, or not for long"
+        "is not full"
     };
     bail!("the database {what} for {FILL_PATIENCE:?}")
 }
