@@ -1,6 +1,7 @@
 //! A directory or memory as the store, and streams that look like etcd's.
 
 mod damage;
+mod faults;
 mod location;
 mod names;
 mod retention;

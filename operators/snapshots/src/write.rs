@@ -27,8 +27,8 @@ impl Store {
     /// Writes what etcd's `Maintenance/Snapshot` sends, and says what was written.
     ///
     /// A stream that breaks off, is cut off or does not have its checksum leaves nothing. Memory does not depend on
-    /// its length. A process that dies leaves a part of it, which [`Store::delete_older_than`] clears in a directory;
-    /// in a bucket a lifecycle rule has to (`AbortIncompleteMultipartUpload`).
+    /// its length. A process that dies meanwhile, or a caller that gives up, leaves parts: a directory is rid of them
+    /// by [`Store::delete_older_than`], a bucket by a rule of its own (`AbortIncompleteMultipartUpload`).
     pub async fn write<E: Into<Source>>(
         &self,
         owner: &Owner,

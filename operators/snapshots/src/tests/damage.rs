@@ -9,7 +9,7 @@ use crate::store::{BODY, MANIFEST};
 
 async fn refused(fixture: &Fixture, data: &[u8]) -> Damage {
     let error = fixture.write(about(), data).await.unwrap_err();
-    assert_eq!(fixture.files(), [PathBuf::new(); 0], "something was left");
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new(), "something was left");
     match error {
         SnapshotError::Stream { damage } => damage,
         other => panic!("{other}"),
@@ -85,7 +85,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
         "{error}"
     );
     assert_eq!(error.source().unwrap().to_string(), "etcd was killed");
-    assert_eq!(fixture.files(), [PathBuf::new(); 0]);
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
 
     let mut flipped = data;
     flipped[77] ^= 4;
@@ -161,6 +161,16 @@ async fn another_snapshot_s_body_is_no_body() {
         }
         fixture.store.delete_all(&fixture.owner).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_body_of_another_key_is_no_body() {
+    let fixture = Fixture::new();
+    fixture.write(about(), &etcd(1)).await.unwrap();
+    let body = fixture.file(&fixture.owner, about().id(), BODY);
+    std::fs::write(body, Keys::generate().seal(&etcd(1)).unwrap()).unwrap();
+    let error = fixture.read(about().id()).await.unwrap_err();
+    assert!(matches!(error, SnapshotError::Corrupt { .. }), "{error}");
 }
 
 #[tokio::test]

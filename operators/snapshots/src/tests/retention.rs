@@ -52,7 +52,7 @@ async fn what_is_old_goes_but_for_the_newest() {
         .store
         .delete_older_than(&fixture.owner, hours(0), 0, at(NOW));
     assert_eq!(all.await.unwrap().len(), 2);
-    assert_eq!(fixture.files(), [PathBuf::new(); 0]);
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -151,5 +151,5 @@ async fn deleting_may_be_repeated() {
             .await;
         assert_eq!(deleted.unwrap(), []);
     }
-    assert_eq!(fixture.files(), [PathBuf::new(); 0]);
+    assert_eq!(fixture.files(), Vec::<PathBuf>::new());
 }
