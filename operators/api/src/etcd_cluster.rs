@@ -1,14 +1,18 @@
 //! `EtcdCluster`: one datastore, its members and where each of them stands.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::control_plane::ComponentResources;
+use crate::snapshot_store::SnapshotPolicy;
 
 /// The condition that says whether a quorum of the present members serves; `Ready` wants every member.
 pub const SERVING: &str = "Serving";
+
+/// The condition that says whether the last snapshot is as young as the schedule wants it.
+pub const BACKED_UP: &str = "BackedUp";
 
 /// What a datastore shall be.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,7 +41,10 @@ pub const SERVING: &str = "Serving";
     validation = Rule::new("!isQuantity(self.volumeSize) || !isQuantity(oldSelf.volumeSize) || quantity(self.volumeSize).compareTo(quantity(oldSelf.volumeSize)) >= 0")
         .message("volumeSize may not shrink").field_path(".volumeSize"),
     validation = Rule::new("!self.version.matches('^[0-9]+[.][0-9]+[.]') || !oldSelf.version.matches('^[0-9]+[.][0-9]+[.]') || (self.version.split('.')[0] == oldSelf.version.split('.')[0] && int(self.version.split('.')[1]) <= int(oldSelf.version.split('.')[1]) + 1)")
-        .message("version may go up by one minor version at a time").field_path(".version")
+        .message("version may go up by one minor version at a time").field_path(".version"),
+    validation = Rule::new("!has(self.restore) || has(self.snapshots)").message("restore needs the store of snapshots").field_path(".restore"),
+    validation = Rule::new("!has(self.restore) || !has(oldSelf.restore) || self.restore == oldSelf.restore || self.restore.name != oldSelf.restore.name")
+        .message("another restore needs another name").field_path(".restore")
 )]
 pub struct EtcdClusterSpec {
     /// The etcd version; 3.5.33, 3.6.14 and 3.7.1 are the oldest safe ones of their lines.
@@ -81,6 +88,63 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub client_trust: Option<String>,
+    /// Snapshots: when they are taken, where they are kept, and for how long; none where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotPolicy>,
+    /// The snapshot that the data come from: of a new cluster, or, under a new name, in the place of what is there. An
+    /// `EtcdRestore` checks the snapshot first and sets this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreSource>,
+}
+
+/// A snapshot that the data of a cluster come from; it lies in the store of `spec.snapshots`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreSource {
+    /// The name of this restore; under a new name another one is done.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Whose snapshot: the unique id of the datastore that it was taken of.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    pub owner: String,
+    /// The snapshot's name in the store.
+    #[schemars(length(min = 1, max = 63))]
+    pub snapshot: String,
+}
+
+/// A restore that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdRestoring {
+    /// What is restored.
+    #[serde(flatten)]
+    pub source: RestoreSource,
+    /// How far it has come.
+    pub phase: RestorePhase,
+}
+
+/// How far a restore has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestorePhase {
+    /// The members that were there go; their volumes are set aside.
+    Clearing,
+    /// A first member is made from the snapshot.
+    Forming,
+}
+
+/// A snapshot that was taken, written and read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdSnapshot {
+    /// The `EtcdBackup`.
+    pub backup: String,
+    /// The snapshot's name in the store.
+    pub snapshot: String,
+    /// The revision that it holds at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// When it was taken.
+    pub taken_at: Time,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
@@ -132,6 +196,15 @@ pub struct EtcdClusterStatus {
     /// The change of membership that is under way; kept until it is done, so that a restart goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<MemberIntent>,
+    /// The newest snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<EtcdSnapshot>,
+    /// The restore that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<EtcdRestoring>,
+    /// The name of the last restore that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
     /// The state in the standard form, `Ready` first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

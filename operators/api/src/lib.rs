@@ -7,8 +7,11 @@ pub mod certificate_request;
 pub mod cluster_profile;
 pub mod control_plane;
 pub mod deployment_record;
+pub mod etcd_backup;
 pub mod etcd_cluster;
+pub mod etcd_restore;
 pub mod size_class;
+pub mod snapshot_store;
 pub mod tenant_cluster;
 
 pub use cell::{Cell, CellSpec, CellStatus};
@@ -16,7 +19,9 @@ pub use certificate_request::{CertificateRequest, CertificateRequestSpec, Certif
 pub use cluster_profile::{ClusterProfile, ClusterProfileSpec};
 pub use control_plane::{ControlPlane, ControlPlaneSpec, ControlPlaneStatus};
 pub use deployment_record::{DeploymentRecord, DeploymentRecordSpec, DeploymentRecordStatus};
+pub use etcd_backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};
 pub use etcd_cluster::{EtcdCluster, EtcdClusterSpec, EtcdClusterStatus};
+pub use etcd_restore::{EtcdRestore, EtcdRestoreSpec, EtcdRestoreStatus};
 pub use size_class::{SizeClass, SizeClassSpec};
 pub use tenant_cluster::{TenantCluster, TenantClusterSpec, TenantClusterStatus};
 
@@ -65,7 +70,9 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         ClusterProfile::crd(),
         ControlPlane::crd(),
         DeploymentRecord::crd(),
+        EtcdBackup::crd(),
         EtcdCluster::crd(),
+        EtcdRestore::crd(),
         SizeClass::crd(),
         TenantCluster::crd(),
     ]
