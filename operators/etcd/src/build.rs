@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod claim;
 pub mod disruption_budget;
 pub mod pod;
+pub mod restoring;
 pub mod service;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ pub const MANAGED_BY: &str = "skep-etcd";
 /// The label that tells the children of one cluster from those of a namesake that lived before.
 pub const UID_LABEL: &str = "skep.dev/etcd-uid";
 
+/// The label that takes the place of [`UID_LABEL`] on the volume claim of a member that a restore has replaced.
+pub const SET_ASIDE_LABEL: &str = "skep.dev/etcd-set-aside-by";
+
 /// The port for clients.
 pub const CLIENT_PORT: i32 = 2379;
 /// The port for other members.
@@ -32,6 +36,15 @@ pub const HTTP_PORT: i32 = 2382;
 pub fn selector(name: &str, uid: &str) -> String {
     format!(
         "{}={MANAGED_BY},{}={name},{UID_LABEL}={uid}",
+        labels::APP_MANAGED_BY,
+        labels::APP_INSTANCE
+    )
+}
+
+/// What selects the children of this cluster and of namesakes that lived before.
+pub fn selector_of_name(name: &str) -> String {
+    format!(
+        "{}={MANAGED_BY},{}={name}",
         labels::APP_MANAGED_BY,
         labels::APP_INSTANCE
     )

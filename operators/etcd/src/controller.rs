@@ -20,8 +20,9 @@ use crate::error::Error;
 use crate::execute::{Effect, Step};
 use crate::members::{Credentials, Members};
 use crate::metrics::{STEPS, step};
+use crate::observe::backups::assemble_backups;
 use crate::observe::{
-    Children, Memory, assemble, fetch_children, fetch_membership, fetch_object, fetch_secrets,
+    Children, Memory, assemble, fetch_backups, fetch_children, fetch_membership, fetch_object, fetch_secrets,
 };
 use crate::observed::{Observed, Trust};
 use crate::status::{build_failed_status, build_invalid_status, build_status, outcome, write_status};
@@ -38,6 +39,8 @@ pub struct Operator<M> {
     pub(crate) members: M,
     pub(crate) memory: Memory,
     pub(crate) written: Written,
+    /// The image that this operator runs in, where it is known.
+    pub(crate) image: Option<String>,
 }
 
 /// A cluster with its certificates in place.
@@ -90,7 +93,7 @@ impl<M: Members> Reconcile<EtcdCluster> for Operator<M> {
 }
 
 impl<M: Members> Operator<M> {
-    pub(crate) fn new(client: Client, members: M, instance: Option<String>) -> Self {
+    pub(crate) fn new(client: Client, members: M, instance: Option<String>, image: Option<String>) -> Self {
         Self {
             applier: Applier::new(client.clone(), CONTROLLER),
             events: Events::new(client.clone(), CONTROLLER, instance),
@@ -98,6 +101,7 @@ impl<M: Members> Operator<M> {
             members,
             memory: Memory::default(),
             written: Written::default(),
+            image,
         }
     }
 
@@ -113,6 +117,7 @@ impl<M: Members> Operator<M> {
         let certified = Certified {
             cluster: Cluster {
                 trust: certificates.revision,
+                operator_image: self.image.clone(),
                 ..cluster.clone()
             },
             trust: certificates.trust,
@@ -181,9 +186,10 @@ impl<M: Members> Operator<M> {
             trust,
             credentials,
         } = certified;
-        let (object, children) = tokio::try_join!(
+        let (object, children, backups) = tokio::try_join!(
             fetch_object(&self.client, &cluster.namespace, &cluster.name),
             fetch_children(&self.client, &cluster.namespace, &cluster.name, &cluster.uid),
+            fetch_backups(&self.client, cluster),
         )?;
         let is_ours = |object: &EtcdCluster| {
             object.uid().as_deref() == Some(&cluster.uid) && object.metadata.deletion_timestamp.is_none()
@@ -201,6 +207,7 @@ impl<M: Members> Operator<M> {
             &object,
             children,
             membership,
+            assemble_backups(cluster.snapshots.as_ref(), &backups, Timestamp::now()),
             &self.memory,
             trust.clone(),
             fresh,

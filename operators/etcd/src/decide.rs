@@ -3,16 +3,19 @@
 //! Pure: no client, no clock, no chance. Every action may be carried out twice, and after each of them the
 //! world is observed again, so that a process may end anywhere. Rules from `docs/design/etcd.md`.
 
+mod backups;
 mod bootstrap;
 mod membership;
 #[cfg(test)]
 mod model;
+mod restore;
 mod rolling;
 mod rotation;
 mod space;
 mod teardown;
 
-use skep_api::etcd_cluster::{MemberAction, MemberIntent};
+use skep_api::etcd_backup::BackupReason;
+use skep_api::etcd_cluster::{MemberAction, MemberIntent, RestoreSource};
 
 use crate::observed::{Alarm, Observed, PodState, RotationStep, Start};
 use crate::version::Release;
@@ -106,6 +109,19 @@ pub enum Action {
     Disarm(Alarm),
     /// Brings authorities one step closer to their replacement.
     Rotate(RotationStep),
+    /// Asks for a snapshot.
+    Backup(BackupReason),
+    /// Writes into the status which snapshot takes the place of the data, before any member goes for it.
+    BeginRestore(RestoreSource),
+    /// Sets a volume claim aside: it belongs to no member any more, and stays until the new cluster is whole.
+    SetAside {
+        /// The name of the pod that the claim belongs to.
+        pod: String,
+        /// The claim that was observed.
+        uid: String,
+    },
+    /// Writes into the status that nothing of the members is left, so that one can be made from the snapshot.
+    FormRestored,
     /// Nothing can be done now.
     Wait {
         /// What is waited for, for people.
@@ -130,6 +146,9 @@ pub enum Signal {
 
 /// The one step to take now.
 pub fn decide(observed: &Observed) -> Action {
+    if let Some(action) = restore::decide(observed) {
+        return action;
+    }
     if !observed.bootstrapped {
         return bootstrap::decide(observed);
     }

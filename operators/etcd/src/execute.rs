@@ -3,6 +3,8 @@
 //! Deletions carry the unique id that was observed. What etcd refuses because its time has not come is no
 //! error.
 
+mod snapshots;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,7 +12,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
-use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus};
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, RestorePhase};
 use skep_core::labels;
 use skep_pki::PkiError;
 use skep_runtime::{Applier, ApplyError, Events};
@@ -128,6 +130,17 @@ impl<M: Members> Step<'_, M> {
             | Action::Disarm(_) => Ok(self.ask_leader(action).await),
             Action::Defragment { pod } => self.defragment(action, pod, now).await,
             Action::Rotate(step) => self.rotate(*step, now).await,
+            Action::Backup(why) => self.ask_for_backup(*why, now).await,
+            Action::BeginRestore(source) => self.begin_restore(action, source, now).await,
+            Action::SetAside { pod, uid } => self.set_aside(pod, uid).await,
+            Action::FormRestored => {
+                let form = |status: &mut EtcdClusterStatus| {
+                    if let Some(restoring) = &mut status.restoring {
+                        restoring.phase = RestorePhase::Forming;
+                    }
+                };
+                self.record(action, now, form).await
+            }
             Action::Wait { .. } | Action::Done => Ok(Effect::Again),
         }
     }
@@ -160,14 +173,28 @@ impl<M: Members> Step<'_, M> {
     async fn record_bootstrap(&self, action: &Action, now: Timestamp) -> Result<Effect, ExecuteError> {
         let effect = self
             .record(action, now, |status| {
+                let was_lost = !status.bootstrapped && status.intent.is_none();
                 status.bootstrapped = true;
                 status.intent = None;
+                if let Some(done) = status.restoring.take() {
+                    status.restored = Some(done.source.name);
+                } else if was_lost {
+                    // Nobody knows whether it was done; under another name it is asked for again.
+                    status.restored = self.cluster.restore.as_ref().map(|source| source.name.clone());
+                }
             })
             .await?;
-        let note = "the first member has formed the cluster";
-        self.events
-            .normal(self.object, "Bootstrapped", "Bootstrap", note)
-            .await;
+        let (reason, note) = match &self.cluster.forming_from {
+            Some(source) => {
+                let note = format!("the first member serves the data of snapshot {}", source.snapshot);
+                ("Restored", note)
+            }
+            None => (
+                "Bootstrapped",
+                "the first member has formed the cluster".to_owned(),
+            ),
+        };
+        self.events.normal(self.object, reason, "Bootstrap", &note).await;
         Ok(effect)
     }
 

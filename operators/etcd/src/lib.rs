@@ -4,6 +4,7 @@
 //! It never forms a cluster twice, never adds a voter, never takes a volume that a member may need.
 
 pub mod apply;
+pub mod backup;
 pub mod build;
 pub mod controller;
 pub mod decide;
@@ -16,6 +17,9 @@ pub mod metrics;
 pub mod observe;
 pub mod observed;
 pub mod quantity;
+pub mod restore;
+pub mod restores;
+pub mod snapshots;
 pub mod status;
 mod teardown;
 pub mod validate;
@@ -31,6 +35,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use skep_api::etcd_cluster::EtcdCluster;
+use skep_api::{EtcdBackup, EtcdRestore};
 use skep_core::labels;
 use skep_runtime::{CancellationToken, ControllerBuilder};
 
@@ -43,6 +48,11 @@ pub const CONTROLLER: &str = "etcd";
 /// The longest that one cluster is worked on at a time: a database that is written anew takes minutes.
 const LONGEST: Duration = Duration::from_mins(5);
 
+/// How many snapshots are written, and how many are read, at a time.
+const TRANSFERS: u16 = 4;
+/// The longest that one snapshot is written or read: the largest, 8 GiB, at 2 MiB a second.
+const LONGEST_TRANSFER: Duration = Duration::from_mins(70);
+
 /// How the operator runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -52,6 +62,8 @@ pub struct Settings {
     pub resync: Duration,
     /// The name of this process in events, such as its pod.
     pub instance: Option<String>,
+    /// The image that this process runs in, which makes members' data from snapshots; no restore without it.
+    pub image: Option<String>,
     /// The only namespace that is worked on; all of them when left out.
     pub namespace: Option<String>,
 }
@@ -62,6 +74,7 @@ impl Default for Settings {
             concurrency: 16,
             resync: Duration::from_mins(1),
             instance: None,
+            image: None,
             namespace: None,
         }
     }
@@ -73,23 +86,29 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
 }
 
 /// The same with another way to ask etcd, so that tests can lose and count answers.
-pub async fn run_with<M: Members>(
+pub async fn run_with<M: Members + Clone>(
     client: Client,
     members: M,
     settings: Settings,
     shutdown: CancellationToken,
 ) {
     let ours = watcher::Config::default().labels(&build::selector_of_all());
-    let operator = Operator::new(client.clone(), members, settings.instance);
+    let operator = Operator::new(
+        client.clone(),
+        members.clone(),
+        settings.instance.clone(),
+        settings.image,
+    );
     let scope = Scope {
-        client,
+        client: client.clone(),
         namespace: settings.namespace,
     };
-    ControllerBuilder::<EtcdCluster>::new(CONTROLLER, scope.api(), watcher::Config::default())
+    let clusters = ControllerBuilder::<EtcdCluster>::new(CONTROLLER, scope.api(), watcher::Config::default())
         .owns::<Pod>(scope.api(), ours.clone())
         .owns::<Secret>(scope.api(), ours.clone())
         .owns::<Service>(scope.api(), ours.clone())
         .owns::<PodDisruptionBudget>(scope.api(), ours.clone())
+        .owns::<EtcdBackup>(scope.api(), ours.clone())
         .watches(scope.api(), ours, cluster_of_claim)
         .run(
             skep_runtime::Settings {
@@ -99,9 +118,22 @@ pub async fn run_with<M: Members>(
                 ..skep_runtime::Settings::default()
             },
             operator,
-            shutdown,
-        )
-        .await;
+            shutdown.clone(),
+        );
+    let long = skep_runtime::Settings {
+        concurrency: TRANSFERS,
+        timeout: LONGEST_TRANSFER,
+        ..skep_runtime::Settings::default()
+    };
+    let taker = backup::Taker::new(client.clone(), members, settings.instance.clone());
+    let backups =
+        ControllerBuilder::<EtcdBackup>::new(backup::CONTROLLER, scope.api(), watcher::Config::default())
+            .run(long.clone(), taker, shutdown.clone());
+    let restorer = restores::Restorer::new(client, settings.instance);
+    let restores =
+        ControllerBuilder::<EtcdRestore>::new(restores::CONTROLLER, scope.api(), watcher::Config::default())
+            .run(long, restorer, shutdown);
+    tokio::join!(clusters, backups, restores);
 }
 
 /// What is watched.

@@ -8,6 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use http::uri::PathAndQuery;
 use skep_runtime::Categorised;
 use tonic::client::Grpc;
@@ -21,6 +24,8 @@ use crate::observed::{Alarm, AlarmKind, MemberStatus};
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a database may be written anew: the largest, 8 GiB, on a slow disk.
 const SPACE_TIMEOUT: Duration = Duration::from_mins(4);
+/// The longest that the next piece of a snapshot may take.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest that a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -134,6 +139,9 @@ impl Categorised for MembersError {
     }
 }
 
+/// A stream of bytes that may break off.
+pub type Pieces = BoxStream<'static, Result<Bytes, MembersError>>;
+
 /// The calls to etcd that the operator makes.
 pub trait Members: Send + Sync + 'static {
     /// What one member says of itself.
@@ -164,6 +172,8 @@ pub trait Members: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), MembersError>> + Send;
     /// Writes the member's database anew without its holes; it answers nothing else meanwhile.
     fn defragment(&self, target: &Target) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// The member's database and its checksum, in pieces; each piece is waited for as long as a call.
+    fn snapshot(&self, target: &Target) -> impl Future<Output = Result<Pieces, MembersError>> + Send;
 }
 
 /// Calls real members over gRPC.
@@ -301,6 +311,63 @@ impl Members for GrpcMembers {
         let _: wire::HeaderResponse = call_within(SPACE_TIMEOUT, target, "Defragment", path, request).await?;
         Ok(())
     }
+
+    async fn snapshot(&self, target: &Target) -> Result<Pieces, MembersError> {
+        let called = Called {
+            call: "Snapshot",
+            target: target.server_name.clone(),
+        };
+        let asked = async {
+            let mut client = Grpc::new(connect(target, PIECE_TIMEOUT).await?);
+            client
+                .ready()
+                .await
+                .map_err(|source| called.refused(Status::unavailable(source.to_string())))?;
+            let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Snapshot");
+            let codec = ProstCodec::<wire::SnapshotRequest, wire::SnapshotResponse>::default();
+            let answer = client
+                .server_streaming(Request::new(wire::SnapshotRequest {}), path, codec)
+                .await;
+            answer
+                .map(tonic::Response::into_inner)
+                .map_err(|status| called.refused(status))
+        };
+        let answer = tokio::time::timeout(PIECE_TIMEOUT, asked)
+            .await
+            .map_err(|_| called.late(PIECE_TIMEOUT))??;
+        let pieces = futures::stream::try_unfold((answer, called), |(mut answer, called)| async move {
+            let piece = tokio::time::timeout(PIECE_TIMEOUT, answer.message())
+                .await
+                .map_err(|_| called.late(PIECE_TIMEOUT))?
+                .map_err(|status| called.refused(status))?;
+            Ok(piece.map(|piece| (Bytes::from(piece.blob), (answer, called))))
+        });
+        Ok(pieces.boxed())
+    }
+}
+
+/// A call to one member, for its errors.
+struct Called {
+    call: &'static str,
+    target: String,
+}
+
+impl Called {
+    fn refused(&self, status: Status) -> MembersError {
+        MembersError::Call {
+            call: self.call,
+            target: self.target.clone(),
+            status: Box::new(status),
+        }
+    }
+
+    fn late(&self, timeout: Duration) -> MembersError {
+        MembersError::TimedOut {
+            call: self.call,
+            target: self.target.clone(),
+            timeout,
+        }
+    }
 }
 
 async fn call_alarm(
@@ -336,30 +403,26 @@ where
     Q: prost::Message + 'static,
     A: prost::Message + Default + 'static,
 {
+    let called = Called {
+        call: name,
+        target: target.server_name.clone(),
+    };
     let bounded = tokio::time::timeout(timeout, async {
         let channel = connect(target, timeout).await?;
         let mut client = Grpc::new(channel);
-        let refused = |status: Status| MembersError::Call {
-            call: name,
-            target: target.server_name.clone(),
-            status: Box::new(status),
-        };
         client
             .ready()
             .await
-            .map_err(|source| refused(Status::unavailable(source.to_string())))?;
+            .map_err(|source| called.refused(Status::unavailable(source.to_string())))?;
         let path = PathAndQuery::from_static(path);
         let answer = client
             .unary(Request::new(request), path, ProstCodec::<Q, A>::default())
             .await;
-        answer.map(tonic::Response::into_inner).map_err(refused)
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| called.refused(status))
     });
-    let late = |_| MembersError::TimedOut {
-        call: name,
-        target: target.server_name.clone(),
-        timeout,
-    };
-    bounded.await.map_err(late)?
+    bounded.await.map_err(|_| called.late(timeout))?
 }
 
 async fn connect(target: &Target, timeout: Duration) -> Result<Channel, MembersError> {

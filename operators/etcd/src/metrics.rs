@@ -16,6 +16,16 @@ pub static STEPS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(options, &["step", "outcome"]).expect("the metric is valid and registered once")
 });
 
+/// Snapshots that were taken, and attempts that failed.
+#[expect(
+    clippy::expect_used,
+    reason = "name and labels are constants, registered once"
+)]
+pub static SNAPSHOTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let options = opts!("skep_etcd_snapshots_total", "Snapshots of datastores");
+    register_int_counter_vec!(options, &["outcome"]).expect("the metric is valid and registered once")
+});
+
 /// The label of an action.
 pub fn step(action: &Action) -> &'static str {
     match action {
@@ -36,6 +46,10 @@ pub fn step(action: &Action) -> &'static str {
         Action::Defragment { .. } => "defragment",
         Action::Disarm(_) => "disarm",
         Action::Rotate(_) => "rotate",
+        Action::Backup(_) => "backup",
+        Action::BeginRestore(_) => "begin-restore",
+        Action::SetAside { .. } => "set-aside",
+        Action::FormRestored => "form-restored",
         Action::Wait { .. } => "wait",
         Action::Done => "done",
     }

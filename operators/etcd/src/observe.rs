@@ -2,6 +2,8 @@
 //!
 //! Nothing here comes from a watch cache, because decisions that destroy are made of it.
 
+pub mod backups;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,13 +12,15 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use skep_api::EtcdBackup;
 use skep_api::etcd_cluster::EtcdCluster;
 use skep_core::labels;
 
-use crate::build::{self, claim, pod};
+use crate::build::{self, claim, pod, restoring};
 use crate::members::{Credentials, ListedMember, Members, Target};
 use crate::observed::{
-    Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState, Trust,
+    Alarm, AlarmKind, Backups, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState,
+    Restore, Trust,
 };
 use crate::validate::Cluster;
 use crate::version::Release;
@@ -43,6 +47,8 @@ pub struct Children {
     pub pods: BTreeMap<String, PodState>,
     /// The claims, by pod.
     pub claims: BTreeMap<String, ClaimState>,
+    /// The claims that were set aside, by the pod that each belonged to.
+    pub set_aside: BTreeMap<String, ClaimState>,
 }
 
 /// Reads the object itself; nothing when it is gone.
@@ -79,29 +85,45 @@ pub async fn fetch_children(
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let wanted = ListParams::default().labels(&build::selector(name, uid));
-    let (pods, claims) = tokio::join!(pods.list(&wanted), claims.list(&wanted));
+    let of_namesakes = ListParams::default().labels(&build::selector_of_name(name));
+    let (pods, claims) = tokio::join!(pods.list(&wanted), claims.list(&of_namesakes));
     let pods = pods
         .map_err(failed("pods"))?
         .into_iter()
         .map(|pod| (pod.name_any(), pod_state(&pod)));
-    let claims = claims
-        .map_err(failed("volume claims"))?
-        .into_iter()
-        .filter_map(|found| {
-            let pod = claim::pod_of(&found.name_any())?.to_owned();
-            let is_deleting = found.metadata.deletion_timestamp.is_some();
-            Some((
-                pod,
-                ClaimState {
-                    uid: found.uid().unwrap_or_default(),
-                    is_deleting,
-                },
-            ))
-        });
+    let claims = claims.map_err(failed("volume claims"))?.items;
+    let of = |label: &str| {
+        let is_ours = |found: &&PersistentVolumeClaim| found.labels().get(label).is_some_and(|of| of == uid);
+        claims.iter().filter(is_ours).filter_map(claim_state).collect()
+    };
     Ok(Children {
         pods: pods.collect(),
-        claims: claims.collect(),
+        claims: of(build::UID_LABEL),
+        set_aside: of(build::SET_ASIDE_LABEL),
     })
+}
+
+fn claim_state(found: &PersistentVolumeClaim) -> Option<(String, ClaimState)> {
+    let pod = claim::pod_of(&found.name_any())?.to_owned();
+    let state = ClaimState {
+        uid: found.uid().unwrap_or_default(),
+        is_deleting: found.metadata.deletion_timestamp.is_some(),
+    };
+    Some((pod, state))
+}
+
+/// Reads the snapshots that were asked for of one cluster; none where its spec wants none.
+pub async fn fetch_backups(client: &Client, cluster: &Cluster) -> Result<Vec<EtcdBackup>, ObserveError> {
+    if cluster.snapshots.is_none() {
+        return Ok(Vec::new());
+    }
+    let api: Api<EtcdBackup> = Api::namespaced(client.clone(), &cluster.namespace);
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .map_err(failed("etcd backups"))?;
+    let is_ours = |backup: &EtcdBackup| backup.spec.cluster == cluster.name;
+    Ok(list.items.into_iter().filter(is_ours).collect())
 }
 
 /// Puts together what a decision is made of; `cluster` as it runs, and the release that the spec wants.
@@ -111,6 +133,7 @@ pub fn assemble(
     object: &EtcdCluster,
     children: Children,
     membership: Option<Membership>,
+    backups: Backups,
     memory: &Memory,
     trust: Trust,
     fresh: String,
@@ -134,6 +157,13 @@ pub fn assemble(
         freed,
         healthy_for,
         trust,
+        backups,
+        restore: Restore {
+            asked: cluster.restore.clone(),
+            under_way: status.restoring,
+            done: status.restored,
+        },
+        set_aside: children.set_aside,
         fresh,
     }
 }
@@ -269,6 +299,9 @@ fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {
         let why = condition.message.clone().unwrap_or_default();
         return Some(format!("its pod is not scheduled: {why}"));
     }
+    if let Some(why) = restore_trouble(found) {
+        return Some(why);
+    }
     match state {
         None => Some("its pod is starting".to_owned()),
         Some(state) => {
@@ -279,6 +312,25 @@ fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {
             let ended = state.terminated.as_ref()?;
             Some(format!("its container ended with {}", ended.exit_code))
         }
+    }
+}
+
+/// How the making of data from a snapshot goes, where that is not done.
+fn restore_trouble(found: &Pod) -> Option<String> {
+    let statuses = found.status.as_ref()?.init_container_statuses.as_ref()?;
+    let restoring = statuses
+        .iter()
+        .find(|status| status.name == restoring::CONTAINER)?;
+    let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
+    let end = ended(&restoring.state).or_else(|| ended(&restoring.last_state));
+    match end {
+        Some(end) if end.exit_code == 0 => None,
+        Some(end) => {
+            let said = end.message.unwrap_or_default();
+            let said = said.lines().last().unwrap_or("it said nothing").to_owned();
+            Some(format!("its data cannot be made from the snapshot: {said}"))
+        }
+        None => Some("its data are made from the snapshot".to_owned()),
     }
 }
 

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use skep_api::etcd_cluster::{EtcdMember, MemberIntent, TrustPhase, VolumePolicy};
+use skep_api::etcd_cluster::{
+    EtcdMember, EtcdRestoring, EtcdSnapshot, MemberIntent, RestoreSource, TrustPhase, VolumePolicy,
+};
 
 use crate::version::Release;
 
@@ -45,8 +47,42 @@ pub struct Observed {
     pub healthy_for: Duration,
     /// Whom members and clients trust.
     pub trust: Trust,
+    /// What is known of snapshots.
+    pub backups: Backups,
+    /// Which snapshot takes the place of the data.
+    pub restore: Restore,
+    /// The claims that were set aside by a restore, by the name of the pod that each belonged to.
+    pub set_aside: BTreeMap<String, ClaimState>,
     /// A name that no pod and no claim has, for the next member.
     pub fresh: String,
+}
+
+/// What is known of the snapshots of a cluster.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Backups {
+    /// Whether the spec asks for any.
+    pub is_wanted: bool,
+    /// Whether the schedule wants the next one.
+    pub is_due: bool,
+    /// Whether the last one is young enough to go on with a risky step.
+    pub is_young: bool,
+    /// Whether the last one is older than the schedule and some time to take it allow.
+    pub is_overdue: bool,
+    /// The one that was asked for and is not there yet, and what it waits for.
+    pub pending: Option<String>,
+    /// The newest.
+    pub newest: Option<EtcdSnapshot>,
+}
+
+/// Which snapshot takes the place of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restore {
+    /// What the spec asks for.
+    pub asked: Option<RestoreSource>,
+    /// What was begun.
+    pub under_way: Option<EtcdRestoring>,
+    /// The name of the last that was done.
+    pub done: Option<String>,
 }
 
 /// Whom members and clients trust, and what is to be changed about it.

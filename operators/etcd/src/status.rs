@@ -8,13 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use skep_api::etcd_cluster::BACKED_UP;
 use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, EtcdMember, EtcdTrust, MemberRole, SERVING};
 use skep_core::{labels, reasons};
 use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{AlarmKind, Membership, Observed, PodState, Trust};
+use crate::observed::{AlarmKind, Backups, Membership, Observed, PodState, Trust};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
@@ -72,6 +73,9 @@ pub fn build_status(
         release: Some(observed.release.to_record()),
         trust: trust_of(observed),
         intent: before.intent.clone(),
+        snapshot: observed.backups.newest.clone().or(before.snapshot.clone()),
+        restoring: before.restoring.clone(),
+        restored: before.restored.clone(),
         conditions: conditions(object, observed, action, serving, now),
     }
 }
@@ -115,8 +119,31 @@ fn conditions(
             "waiting for the first member to serve",
         ),
     };
+    let base = backed_up(base, &observed.backups);
     let (status, reason, text) = readiness(observed, action, is_formed);
     base.set(reasons::READY, status, reason, text).build()
+}
+
+/// Says whether snapshots are taken as the schedule wants them, where it wants any.
+fn backed_up(base: Conditions, backups: &Backups) -> Conditions {
+    if !backups.is_wanted {
+        return base;
+    }
+    let last = backups
+        .newest
+        .as_ref()
+        .map(|newest| format!("the last snapshot is {}", newest.snapshot));
+    let last = last.unwrap_or_else(|| "there is no snapshot yet".to_owned());
+    if !backups.is_overdue {
+        return base.set(BACKED_UP, ConditionStatus::True, reasons::AS_DESIRED, last);
+    }
+    let why = backups.pending.as_deref().unwrap_or("the next is asked for soon");
+    base.set(
+        BACKED_UP,
+        ConditionStatus::False,
+        reasons::WAITING,
+        format!("{last}; {why}"),
+    )
 }
 
 fn readiness(
@@ -164,6 +191,10 @@ fn readiness(
         | Action::Compact { .. }
         | Action::Defragment { .. }
         | Action::Disarm(_)
+        | Action::Backup(_)
+        | Action::BeginRestore(_)
+        | Action::SetAside { .. }
+        | Action::FormRestored
         | Action::Rotate(_) => {
             let text = match made_anew(observed) {
                 Some(anew) => format!(

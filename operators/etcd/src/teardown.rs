@@ -58,7 +58,7 @@ impl<M: Members> Operator<M> {
         Ok(Remains {
             volume_policy: object.spec.volume_policy,
             pods: children.pods,
-            claims: children.claims,
+            claims: children.claims.into_iter().chain(children.set_aside).collect(),
         })
     }
 

@@ -8,10 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use skep_api::control_plane::ComponentResources;
-use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterSpec, VolumePolicy};
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterSpec, RestorePhase, RestoreSource, VolumePolicy};
 use skep_core::labels;
+use skep_snapshots::{Owner, SnapshotId};
 
 use crate::quantity::{Bytes, Cpu};
+use crate::snapshots::Policy;
 use crate::version::{EtcdVersion, Release};
 
 /// The longest name: with `-peer`, a suffix and a namespace it must stay a host name.
@@ -55,6 +57,14 @@ pub struct Cluster {
     pub client_trust: Option<String>,
     /// Which authorities members are made with; none until one was replaced.
     pub trust: Option<String>,
+    /// When snapshots are taken, and where they are kept.
+    pub snapshots: Option<Policy>,
+    /// The snapshot that the data shall come from.
+    pub restore: Option<RestoreSource>,
+    /// The snapshot that the first member is made from now.
+    pub forming_from: Option<RestoreSource>,
+    /// The image that makes a member's data from a snapshot: the operators' own, where it is known.
+    pub operator_image: Option<String>,
 }
 
 /// CPU and memory of one member.
@@ -94,8 +104,14 @@ impl Cluster {
     pub fn as_it_runs(&self, object: &EtcdCluster) -> Self {
         let recorded = object.status.as_ref().and_then(|status| status.release.as_ref());
         let release = recorded.and_then(Release::recorded);
+        let restoring = object
+            .status
+            .as_ref()
+            .and_then(|status| status.restoring.as_ref());
+        let forming = restoring.filter(|restoring| restoring.phase == RestorePhase::Forming);
         Self {
             release: release.unwrap_or_else(|| self.release.clone()),
+            forming_from: forming.map(|forming| forming.source.clone()),
             ..self.clone()
         }
     }
@@ -122,6 +138,8 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
         volume_policy,
         authority_rotation,
         client_trust,
+        snapshots,
+        restore,
     } = &object.spec;
     let volume_size = Bytes::parse(volume_size)
         .ok_or_else(|| InvalidSpec::new("volumeSize", format!("{volume_size:?} is no size such as 2Gi")))?;
@@ -149,7 +167,32 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
         authority_rotation: *authority_rotation,
         client_trust: client_trust.clone(),
         trust: None,
+        snapshots: snapshots.as_ref().map(Policy::parse).transpose()?,
+        restore: check_restore(restore.as_ref(), snapshots.is_some())?,
+        forming_from: None,
+        operator_image: None,
     })
+}
+
+fn check_restore(
+    restore: Option<&RestoreSource>,
+    has_store: bool,
+) -> Result<Option<RestoreSource>, InvalidSpec> {
+    let Some(source) = restore else {
+        return Ok(None);
+    };
+    if !has_store {
+        return Err(InvalidSpec::new(
+            "restore",
+            "it needs the store of spec.snapshots",
+        ));
+    }
+    Owner::new(&source.owner).map_err(|error| InvalidSpec::new("restore.owner", error.to_string()))?;
+    source
+        .snapshot
+        .parse::<SnapshotId>()
+        .map_err(|error| InvalidSpec::new("restore.snapshot", error.to_string()))?;
+    Ok(Some(source.clone()))
 }
 
 fn check_name(object: &EtcdCluster) -> Result<String, InvalidSpec> {

@@ -62,6 +62,13 @@ pub enum Command {
     Version,
     /// Run controllers; this is what the platform's pods do.
     Run(RunArgs),
+    /// Make a datastore member's data from a snapshot, before its etcd starts; this is what a pod of it does.
+    #[command(hide = true)]
+    RestoreMember {
+        /// The member's volume.
+        #[arg(long, default_value = "/var/lib/etcd")]
+        volume: std::path::PathBuf,
+    },
     /// A node machine's first process.
     #[command(hide = true, subcommand)]
     Machine(MachineCommand),

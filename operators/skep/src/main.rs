@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod input;
 mod platform;
+mod restore_member;
 mod run;
 mod sim;
 
@@ -66,6 +67,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Version => version(&context),
+        Command::RestoreMember { volume } => Ok(restore_member::run(&volume).await?),
         Command::Run(args) => Ok(run::run(args, context.global.verbose).await?),
         // Handled before a runtime is started: a machine's first process has none.
         Command::Machine(_) => Ok(()),

@@ -39,6 +39,9 @@ pub struct RunArgs {
     /// Further names and addresses in the provisioning API's certificate.
     #[arg(long, env = "SKEP_API_NAMES", value_delimiter = ',')]
     pub api_names: Vec<String>,
+    /// The image that this pod runs, which makes datastores' data from snapshots.
+    #[arg(long, env = "SKEP_IMAGE")]
+    pub image: Option<String>,
     /// The node that `local-volumes` looks after.
     #[arg(long, env = "SKEP_NODE", default_value = "")]
     pub node: String,
@@ -186,6 +189,7 @@ async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationTok
         Controller::Etcd => {
             let settings = skep_etcd::Settings {
                 instance,
+                image: args.image.clone(),
                 ..skep_etcd::Settings::default()
             };
             skep_etcd::run(client, settings, shutdown).await;

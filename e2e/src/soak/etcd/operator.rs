@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use http::{Method, Request};
 use kube::client::{Body, ClientBuilder};
 use nix::sys::signal::Signal;
-use skep_etcd::members::{GrpcMembers, ListedMember, Members, MembersError, Target};
+use skep_etcd::members::{GrpcMembers, ListedMember, Members, MembersError, Pieces, Target};
 use skep_etcd::observed::{Alarm, MemberStatus};
 use skep_runtime::{install_crypto, shutdown, telemetry};
 use tower::util::{MapRequestLayer, MapResponseLayer};
@@ -89,6 +89,7 @@ impl Counter {
 }
 
 /// Etcd, with each answer counted.
+#[derive(Clone)]
 struct Counted {
     members: GrpcMembers,
     counter: Counter,
@@ -142,6 +143,10 @@ impl Members for Counted {
     async fn defragment(&self, target: &Target) -> Result<(), MembersError> {
         self.counter.count(Entry::Changes);
         self.counter.answered(self.members.defragment(target).await)
+    }
+
+    async fn snapshot(&self, target: &Target) -> Result<Pieces, MembersError> {
+        self.counter.answered(self.members.snapshot(target).await)
     }
 }
 

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use skep_core::labels;
 
 use super::certificates::{CLIENT_CERT, CLIENT_KEY, secret_name};
+use super::restoring::build_restoring;
 use super::{
     CLIENT_PORT, HTTP_PORT, METRICS_PORT, PEER_PORT, claim, lasting_labels, member_host, member_labels,
     peer_service, peer_url,
@@ -45,12 +46,14 @@ pub const GATE: &str = "skep.dev/etcd";
 const NOBODY: i64 = 65532;
 /// How long a member may take to start: a large database is read and checked first.
 const START_SECONDS: i32 = 600;
-const DATA: &str = "/var/lib/etcd";
+pub(super) const DATA: &str = "/var/lib/etcd";
 const PEER_CERTIFICATES: &str = "/etc/etcd/peer";
 const SERVER_CERTIFICATES: &str = "/etc/etcd/server";
 
 /// Builds the pod `name`; `start` says what it does with an empty volume.
 pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
+    let restoring = build_restoring(cluster, name).filter(|_| *start == Start::Seed);
+    let (restoring, more_volumes) = restoring.unzip();
     Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -66,8 +69,9 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
             }]),
             hostname: Some(name.to_owned()),
             subdomain: Some(peer_service(&cluster.name)),
+            init_containers: restoring.map(|container| vec![container]),
             containers: vec![build_container(cluster, name)],
-            volumes: Some(volumes(cluster, name)),
+            volumes: Some([volumes(cluster, name), more_volumes.unwrap_or_default()].concat()),
             affinity: is_spread(cluster).then(|| apart_from_other_members(cluster)),
             topology_spread_constraints: is_spread(cluster).then(|| vec![one_in_each_zone(cluster)]),
             priority_class_name: cluster.priority_class.clone(),
@@ -211,16 +215,21 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
                 failures: 2,
             },
         )),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(restricted()),
         ..Container::default()
+    }
+}
+
+/// What no container of a member needs more than.
+pub(super) fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        ..SecurityContext::default()
     }
 }
 
@@ -300,7 +309,7 @@ fn port(name: &str, number: i32) -> ContainerPort {
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -309,7 +318,7 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
-fn resources(cluster: &Cluster) -> ResourceRequirements {
+pub(super) fn resources(cluster: &Cluster) -> ResourceRequirements {
     let quantity = |name: &str, text: String| (name.to_owned(), Quantity(text));
     let asked = &cluster.resources;
     ResourceRequirements {

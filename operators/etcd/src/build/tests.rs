@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use skep_api::etcd_cluster::{TRUST_ANNOTATION, TrustPhase};
+use skep_api::etcd_cluster::{RestoreSource, TRUST_ANNOTATION, TrustPhase};
 
 use super::certificates::{Certificates, CertificatesError, build_certificates};
 use super::*;
@@ -39,6 +39,27 @@ fn the_pod_of_a_single_member_of_the_oldest_line() {
         "pod-one",
         pod::build_pod(&valid(&one()), "etcd-aaaaa", &Start::Rejoin)
     );
+}
+
+#[test]
+fn a_first_member_is_made_from_a_snapshot_and_no_other() {
+    let mut object = three();
+    let policy = serde_json::json!({
+        "store": {"s3": {"bucket": "snapshots", "credentialsSecret": "snapshot-store"}}, "keysSecret": "snapshot-keys",
+    });
+    object.spec.snapshots = Some(serde_json::from_value(policy).unwrap());
+    let mut cluster = valid(&object);
+    cluster.operator_image = Some("localhost/skep:one".to_owned());
+    let built = |cluster: &Cluster, start| pod::build_pod(cluster, "etcd-aaaaa", &start).spec.unwrap();
+    assert_eq!(built(&cluster, Start::Seed).init_containers, None);
+    cluster.forming_from = Some(RestoreSource {
+        name: "restore".to_owned(),
+        owner: "0b7f6f0e-0000-4000-8000-000000000001".to_owned(),
+        snapshot: "20261128T041410Z-0000000000000004711".to_owned(),
+    });
+    let seed = built(&cluster, Start::Seed);
+    golden!("restoring", (&seed.init_containers, &seed.volumes));
+    assert_eq!(built(&cluster, Start::Rejoin).init_containers, None);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 use skep_api::etcd_cluster::{MemberAction, MemberIntent, MemberRole, VolumePolicy};
 
 use super::{
-    Action, Signal, clear_finished_pod, delete_pod, latch, prepare, rolling, rotation, space, trouble, wait,
+    Action, Signal, backups, clear_finished_pod, delete_pod, latch, prepare, restore, rolling, rotation,
+    space, trouble, wait,
 };
 use crate::observed::{AlarmKind, Member, Membership, Observed, PodState, SETTLED, Start, quorum};
 
@@ -92,6 +93,7 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
         .or_else(|| space::too_full(observed, members))
         .or_else(|| space::defragment_next(observed, members))
         .or_else(|| rotation::next(observed, members))
+        .or_else(|| backups::next(observed))
         .unwrap_or_else(|| rest(observed, members))
 }
 
@@ -308,7 +310,7 @@ fn begin(observed: &Observed, members: &Membership) -> Option<Action> {
 fn rest(observed: &Observed, members: &Membership) -> Action {
     match members.silent_voter().and_then(|member| member.pod.as_deref()) {
         Some(pod) => wait(Signal::Etcd, format!("member {pod}: {}", trouble(observed, pod))),
-        None => Action::Done,
+        None => restore::clean_up(observed).unwrap_or(Action::Done),
     }
 }
 

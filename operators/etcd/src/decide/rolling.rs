@@ -3,10 +3,11 @@
 //! What is sick goes first and the leader last; never a healthy member while another is not; never a version that the data
 //! cannot be read by. Rules of etcd's upgrade guides.
 
+use skep_api::etcd_backup::BackupReason;
 use skep_api::etcd_cluster::MemberAction;
 
 use super::membership::{HOPELESS_RESTARTS, is_gone_for_good, unsettled};
-use super::{Action, Signal, delete_pod, latch, trouble, wait};
+use super::{Action, Signal, backups, delete_pod, latch, trouble, wait};
 use crate::observed::{Member, Membership, Observed, PodState, quorum};
 use crate::version::{EtcdVersion, Line};
 
@@ -35,7 +36,10 @@ pub(super) fn mend(observed: &Observed, members: &Membership) -> Option<Action> 
     };
     let is_readable = wanted == observed.release.version.line()
         || (wanted < observed.release.version.line() && is_way_back());
-    if observed.wanted != observed.release && is_readable {
+    // Where nothing is to be mended it can wait for a snapshot.
+    let is_whole = || members.members.iter().all(Member::is_healthy);
+    let can_wait = || is_whole() && backups::first(observed, BackupReason::BeforeUpgrade).is_some();
+    if observed.wanted != observed.release && is_readable && !can_wait() {
         return Some(Action::Adopt(observed.wanted.clone()));
     }
     let is_mendable = |member: &&Member| match member.is_learner {
@@ -53,7 +57,9 @@ pub(super) fn mend(observed: &Observed, members: &Membership) -> Option<Action> 
 /// Takes over what the spec asks for, and begins with the next member.
 pub(super) fn begin(observed: &Observed, members: &Membership) -> Option<Action> {
     if observed.wanted != observed.release {
-        let action = forbidden(observed).or_else(|| unsettled(observed, members));
+        let action = forbidden(observed)
+            .or_else(|| unsettled(observed, members))
+            .or_else(|| backups::first(observed, BackupReason::BeforeUpgrade));
         return Some(action.unwrap_or_else(|| Action::Adopt(observed.wanted.clone())));
     }
     let stale = |member: &&Member| {

@@ -3,8 +3,10 @@
 //! Members and clients read authorities when they start and leaves at every handshake: so the next authority is trusted
 //! everywhere before it signs anything, and the last is trusted until nothing that it signed is left.
 
+use skep_api::etcd_backup::BackupReason;
+
 use super::membership::unsettled;
-use super::{Action, Signal, wait};
+use super::{Action, Signal, backups, wait};
 use crate::observed::{Membership, Observed, RotationStep};
 
 /// The step that is due; whoever calls has found every member made with what is trusted now.
@@ -21,7 +23,11 @@ pub(super) fn next(observed: &Observed, members: &Membership) -> Option<Action> 
         );
         return Some(wait(Signal::Watch, text));
     }
-    Some(Action::Rotate(step))
+    let risky = step == RotationStep::Introduce;
+    let first = risky
+        .then(|| backups::first(observed, BackupReason::BeforeRotation))
+        .flatten();
+    Some(first.unwrap_or(Action::Rotate(step)))
 }
 
 #[cfg(test)]

@@ -158,3 +158,15 @@ pub struct CompactionRequest {
 /// `DefragmentRequest`.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct DefragmentRequest {}
+
+/// `SnapshotRequest`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SnapshotRequest {}
+
+/// `SnapshotResponse`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SnapshotResponse {
+    /// The next bytes of the database; the last 32 are the SHA-256 of those before.
+    #[prost(bytes = "vec", tag = "3")]
+    pub blob: Vec<u8>,
+}

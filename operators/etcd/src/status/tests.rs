@@ -6,7 +6,7 @@ use skep_api::etcd_cluster::{MemberAction, MemberIntent, VolumePolicy};
 
 use super::*;
 use crate::fixtures::{three, valid};
-use crate::observed::{Member, MemberStatus, PodState, Trust};
+use crate::observed::{Backups, Member, MemberStatus, PodState, Restore, Trust};
 
 fn now() -> Timestamp {
     "2026-11-01T10:00:00Z".parse().unwrap()
@@ -56,6 +56,9 @@ fn seen(voters: usize, silent: usize) -> Observed {
         freed: None,
         healthy_for: Duration::ZERO,
         trust: Trust::default(),
+        backups: Backups::default(),
+        restore: Restore::default(),
+        set_aside: BTreeMap::new(),
         fresh: "etcd-x".into(),
     }
 }

@@ -101,3 +101,79 @@ fn flags_follow_the_version() {
         FlagStyle::FeatureGates
     );
 }
+
+fn with_snapshots(store: serde_json::Value) -> EtcdCluster {
+    let mut object = three();
+    let policy = serde_json::json!({"store": store, "keysSecret": "snapshot-keys"});
+    object.spec.snapshots = Some(serde_json::from_value(policy).unwrap());
+    object
+}
+
+#[test]
+fn a_policy_of_snapshots_has_defaults() {
+    let cluster = validate(&with_snapshots(
+        serde_json::json!({"s3": {"bucket": "snapshots"}}),
+    ))
+    .unwrap();
+    let policy = cluster.snapshots.unwrap();
+    assert_eq!(policy.location.to_string(), "s3://snapshots");
+    assert_eq!(policy.every, jiff::SignedDuration::from_hours(1));
+    assert_eq!(policy.keep, jiff::SignedDuration::from_hours(24 * 7));
+    assert_eq!(policy.keep_at_least, 3);
+}
+
+#[test]
+fn each_mistake_about_snapshots_names_its_field() {
+    for (store, field) in [
+        (serde_json::json!({}), "snapshots.store"),
+        (
+            serde_json::json!({"directory": "/a", "s3": {"bucket": "snapshots"}}),
+            "snapshots.store",
+        ),
+        (
+            serde_json::json!({"directory": "a/b"}),
+            "snapshots.store.directory",
+        ),
+        (
+            serde_json::json!({"s3": {"bucket": "Snapshots"}}),
+            "snapshots.store.s3.bucket",
+        ),
+        (
+            serde_json::json!({"s3": {"bucket": "snapshots", "prefix": "/a"}}),
+            "snapshots.store.s3.prefix",
+        ),
+        (
+            serde_json::json!({"s3": {"bucket": "snapshots", "endpoint": "ftp://a"}}),
+            "snapshots.store.s3.endpoint",
+        ),
+        (
+            serde_json::json!({"s3": {"bucket": "snapshots", "ca": "no"}}),
+            "snapshots.store.s3.ca",
+        ),
+    ] {
+        let error = validate(&with_snapshots(store)).expect_err(field);
+        assert_eq!(error.field, field, "{error}");
+    }
+}
+
+#[test]
+fn a_restore_names_a_snapshot_and_needs_a_store() {
+    let source = |owner: &str, snapshot: &str| {
+        Some(RestoreSource {
+            name: "r".into(),
+            owner: owner.into(),
+            snapshot: snapshot.into(),
+        })
+    };
+    let good = source("u-1", "20261128T041410Z-0000000000000004711");
+    let mut object = three();
+    object.spec.restore.clone_from(&good);
+    assert_eq!(validate(&object).unwrap_err().field, "restore");
+    let mut object = with_snapshots(serde_json::json!({"s3": {"bucket": "snapshots"}}));
+    object.spec.restore.clone_from(&good);
+    assert_eq!(validate(&object).unwrap().restore, good);
+    object.spec.restore = source("../x", "20261128T041410Z-0000000000000004711");
+    assert_eq!(validate(&object).unwrap_err().field, "restore.owner");
+    object.spec.restore = source("u-1", "newest");
+    assert_eq!(validate(&object).unwrap_err().field, "restore.snapshot");
+}

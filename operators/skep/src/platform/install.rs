@@ -104,6 +104,10 @@ fn set_images(object: &mut DynamicObject, artifacts: &Artifacts) -> Result<()> {
         let reference = image.and_then(|image| image.references.first());
         let reference = reference.with_context(|| format!("the distribution has no image {wanted}"))?;
         container["image"] = json!(reference);
+        let variables = container["env"].as_array_mut().into_iter().flatten();
+        for variable in variables.filter(|variable| variable["name"] == "SKEP_IMAGE") {
+            variable["value"] = json!(reference);
+        }
     }
     Ok(())
 }

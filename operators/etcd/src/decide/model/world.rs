@@ -8,7 +8,8 @@ use skep_api::etcd_cluster::{EtcdMember, MemberIntent, MemberRole, VolumePolicy}
 use super::super::Action;
 use super::trust::{Authorities, Files};
 use crate::observed::{
-    Alarm, AlarmKind, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState, Start, quorum,
+    Alarm, AlarmKind, Backups, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState,
+    Restore, Start, quorum,
 };
 use crate::version::{EtcdVersion, Line, Release};
 
@@ -239,6 +240,9 @@ impl World {
             freed: self.freed.clone().filter(|_| self.is_full),
             healthy_for: Duration::from_secs(self.healthy_steps * 3),
             trust: self.authorities.observe(),
+            backups: Backups::default(),
+            restore: Restore::default(),
+            set_aside: BTreeMap::new(),
             fresh: format!("m-{}", self.next),
         }
     }
@@ -335,6 +339,9 @@ impl World {
                 self.change_store(action, is_stale);
             }
             Action::Rotate(step) => self.authorities.advance(*step, self.files.values_mut()),
+            Action::Backup(_) | Action::BeginRestore(_) | Action::SetAside { .. } | Action::FormRestored => {
+                panic!("no snapshot is asked for in this world: {action:?}")
+            }
             Action::Wait { .. } | Action::Done => {}
         }
         self.elect();

@@ -1,0 +1,104 @@
+//! When a snapshot is asked for: when its time has come, and before whatever could lose data.
+//!
+//! Another controller takes it; here it is only waited for, and only by what is risky.
+
+use skep_api::etcd_backup::BackupReason;
+
+use super::{Action, Signal, wait};
+use crate::observed::Observed;
+
+/// A young snapshot, before a step that could lose data; nothing where there is one or none is wanted.
+pub(super) fn first(observed: &Observed, why: BackupReason) -> Option<Action> {
+    let backups = &observed.backups;
+    if !backups.is_wanted || backups.is_young {
+        return None;
+    }
+    Some(match &backups.pending {
+        Some(pending) => wait(Signal::Watch, format!("a snapshot first: {pending}")),
+        None => Action::Backup(why),
+    })
+}
+
+/// The snapshot whose time has come.
+pub(super) fn next(observed: &Observed) -> Option<Action> {
+    let backups = &observed.backups;
+    let is_due = backups.is_wanted && backups.is_due && backups.pending.is_none();
+    is_due.then_some(Action::Backup(BackupReason::Scheduled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decide;
+    use super::super::model::three;
+    use super::*;
+    use crate::observed::{Backups, RotationStep, Trust};
+
+    fn wanted() -> Backups {
+        Backups {
+            is_wanted: true,
+            ..Backups::default()
+        }
+    }
+
+    fn upgraded(backups: Backups) -> Observed {
+        let mut observed = Observed { backups, ..three() };
+        observed.wanted.image = "another".to_owned();
+        observed
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_when_its_time_has_come_and_not_twice() {
+        let due = |pending| Observed {
+            backups: Backups {
+                is_due: true,
+                pending,
+                ..wanted()
+            },
+            ..three()
+        };
+        assert_eq!(decide(&due(None)), Action::Backup(BackupReason::Scheduled));
+        assert_eq!(decide(&due(Some("it is written".to_owned()))), Action::Done);
+        let unwanted = Observed {
+            backups: Backups {
+                is_due: true,
+                ..Backups::default()
+            },
+            ..three()
+        };
+        assert_eq!(decide(&unwanted), Action::Done);
+    }
+
+    #[test]
+    fn authorities_are_replaced_after_a_snapshot() {
+        let observed = Observed {
+            backups: wanted(),
+            trust: Trust {
+                pending: Some(RotationStep::Introduce),
+                ..Trust::default()
+            },
+            ..three()
+        };
+        assert_eq!(decide(&observed), Action::Backup(BackupReason::BeforeRotation));
+    }
+
+    #[test]
+    fn another_release_waits_for_a_snapshot_that_is_young() {
+        let mut observed = upgraded(wanted());
+        assert_eq!(decide(&observed), Action::Backup(BackupReason::BeforeUpgrade));
+        observed.backups.pending = Some("the store does not answer".to_owned());
+        let waits = decide(&observed);
+        assert!(
+            matches!(&waits, Action::Wait { what, .. } if what.contains("a snapshot first: the store does not answer")),
+            "{waits:?}"
+        );
+        observed.backups.is_young = true;
+        assert!(matches!(decide(&observed), Action::Adopt(_)));
+    }
+
+    #[test]
+    fn a_release_that_may_mend_a_member_waits_for_no_snapshot() {
+        let mut observed = upgraded(wanted());
+        observed.membership.as_mut().unwrap().members[0].status = None;
+        assert!(matches!(decide(&observed), Action::Adopt(_)));
+    }
+}
