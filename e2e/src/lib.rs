@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod containers;
 pub mod leftovers;
+pub mod object_store;
 pub mod platform;
 pub mod promises;
 pub mod runbook;

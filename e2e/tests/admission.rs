@@ -45,7 +45,24 @@ async fn what_no_controller_could_use_is_refused_with_its_field() {
             "version: 3.7.3, members: {members}, quotaBytes: {quota}, volumeSize: {size}"
         ))
     };
+    let backed_up = |store: &str| {
+        etcd(&format!(
+            "version: 3.7.3, members: 3, quotaBytes: 536870912, volumeSize: 2Gi, snapshots: {{keysSecret: k, store: {store}}}"
+        ))
+    };
+    let restored = "restore: {name: r, owner: u, snapshot: s}, version: 3.7.3, members: 3, quotaBytes: 536870912, volumeSize: 2Gi";
     let cases = [
+        (backed_up("{}"), "spec.snapshots.store"),
+        (
+            backed_up("{directory: relative}"),
+            "spec.snapshots.store.directory",
+        ),
+        (
+            backed_up("{directory: /a, s3: {bucket: snapshots}}"),
+            "spec.snapshots.store",
+        ),
+        (backed_up("{s3: {bucket: a}}"), "spec.snapshots.store.s3.bucket"),
+        (etcd(restored), "spec.restore"),
         (tenant("{version: latest}"), "spec.version"),
         (tenant("{class: gigantic}"), "spec.class"),
         (tenant("{availability: Never}"), "spec.availability"),
