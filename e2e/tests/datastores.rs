@@ -167,9 +167,7 @@ impl Datastore {
 
     /// Fills the database with history and waits until it has room again.
     async fn fill(&self) -> Result<()> {
-        let mut clients = self.clients("fill")?;
-        let _open = clients.stdin.take();
-        let filled = clients.wait_with_output().await?;
+        let filled = self.clients("fill")?.wait_with_output().await?;
         ensure!(
             filled.status.success(),
             "{}",

@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skep_api::etcd_backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};
@@ -166,9 +168,10 @@ async fn create(objects: &Api<ConfigMap>, prefix: &str) -> Result<BTreeSet<Strin
 
 /// What the apiserver lists, from its cache or from the datastore.
 async fn listed(objects: &Api<ConfigMap>, from_cache: bool) -> Result<BTreeSet<String>> {
-    let params = match from_cache {
-        true => ListParams::default().match_any(),
-        false => ListParams::default(),
+    let params = if from_cache {
+        ListParams::default().match_any()
+    } else {
+        ListParams::default()
     };
     let all = objects.list(&params).await?;
     Ok(all
@@ -287,7 +290,7 @@ async fn a_tenant_with_a_live_apiserver_is_set_back_to_a_snapshot() {
     let kept = datastore.back_up("kept").await.unwrap().snapshot.unwrap();
     let ghosts = create(&objects, "after").await.unwrap();
     for name in before.iter().take(5) {
-        objects.delete(name, &Default::default()).await.unwrap();
+        objects.delete(name, &DeleteParams::default()).await.unwrap();
     }
     damaged_snapshots_are_refused(&datastore, &store).await;
 
@@ -324,7 +327,7 @@ async fn a_tenant_with_a_live_apiserver_is_set_back_to_a_snapshot() {
         .await
         .unwrap();
     }
-    let said = tokio::time::timeout(Duration::from_secs(60), watch).await;
+    let said = tokio::time::timeout(Duration::from_mins(1), watch).await;
     println!(
         "the old watch: {:?}",
         said.expect("the old watch goes on").unwrap().unwrap()

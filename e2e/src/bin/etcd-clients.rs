@@ -45,9 +45,14 @@ async fn run() -> Result<serde_json::Value> {
     };
     if let Some(filling) = filling {
         let mut chance = StdRng::seed_from_u64(1);
-        tokio::select! {
-            filled = fill(&place, filling, &mut chance) => filled?,
-            () = input_ends() => {}
+        let filled = fill(&place, filling, &mut chance);
+        match filling {
+            // Nothing is read meanwhile: a read that waits would keep this process.
+            Filling::History => filled.await?,
+            Filling::Data => tokio::select! {
+                filled = filled => filled?,
+                () = input_ends() => {}
+            },
         }
         return Ok(serde_json::json!({}));
     }

@@ -22,7 +22,8 @@ use crate::members::{Credentials, Members};
 use crate::metrics::{STEPS, step};
 use crate::observe::backups::assemble_backups;
 use crate::observe::{
-    Children, Memory, assemble, fetch_backups, fetch_children, fetch_membership, fetch_object, fetch_secrets,
+    Children, Memory, Sight, assemble, fetch_backups, fetch_children, fetch_membership, fetch_object,
+    fetch_secrets,
 };
 use crate::observed::{Observed, Trust};
 use crate::status::{build_failed_status, build_invalid_status, build_status, outcome, write_status};
@@ -201,17 +202,15 @@ impl<M: Members> Operator<M> {
         let cluster = cluster.as_it_runs(&object);
         let membership = fetch_membership(&self.members, &cluster, &children.pods, credentials).await;
         let fresh = fresh_name(&cluster, &children);
-        let observed = assemble(
-            &cluster,
-            wanted,
-            &object,
+        let sight = Sight {
+            object: &object,
             children,
             membership,
-            assemble_backups(cluster.snapshots.as_ref(), &backups, Timestamp::now()),
-            &self.memory,
-            trust.clone(),
+            backups: assemble_backups(cluster.snapshots.as_ref(), &backups, Timestamp::now()),
+            trust: trust.clone(),
             fresh,
-        );
+        };
+        let observed = assemble(&cluster, wanted, &self.memory, sight);
         let action = decide(&observed);
         Ok(Some(Look {
             cluster,

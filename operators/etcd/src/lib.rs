@@ -126,14 +126,14 @@ pub async fn run_with<M: Members + Clone>(
         ..skep_runtime::Settings::default()
     };
     let taker = backup::Taker::new(client.clone(), members, settings.instance.clone());
-    let backups =
+    let taking =
         ControllerBuilder::<EtcdBackup>::new(backup::CONTROLLER, scope.api(), watcher::Config::default())
             .run(long.clone(), taker, shutdown.clone());
     let restorer = restores::Restorer::new(client, settings.instance);
-    let restores =
+    let leading =
         ControllerBuilder::<EtcdRestore>::new(restores::CONTROLLER, scope.api(), watcher::Config::default())
             .run(long, restorer, shutdown);
-    tokio::join!(clusters, backups, restores);
+    tokio::join!(clusters, taking, leading);
 }
 
 /// What is watched.

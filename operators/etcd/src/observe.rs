@@ -126,18 +126,32 @@ pub async fn fetch_backups(client: &Client, cluster: &Cluster) -> Result<Vec<Etc
     Ok(list.items.into_iter().filter(is_ours).collect())
 }
 
+/// What was read of one cluster at one moment.
+pub struct Sight<'a> {
+    /// The object.
+    pub object: &'a EtcdCluster,
+    /// Its pods and claims.
+    pub children: Children,
+    /// What etcd says.
+    pub membership: Option<Membership>,
+    /// What is known of snapshots.
+    pub backups: Backups,
+    /// Whom members and clients trust.
+    pub trust: Trust,
+    /// A name that nothing of it has.
+    pub fresh: String,
+}
+
 /// Puts together what a decision is made of; `cluster` as it runs, and the release that the spec wants.
-pub fn assemble(
-    cluster: &Cluster,
-    wanted: &Release,
-    object: &EtcdCluster,
-    children: Children,
-    membership: Option<Membership>,
-    backups: Backups,
-    memory: &Memory,
-    trust: Trust,
-    fresh: String,
-) -> Observed {
+pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sight<'_>) -> Observed {
+    let Sight {
+        object,
+        children,
+        membership,
+        backups,
+        trust,
+        fresh,
+    } = sight;
     let status = object.status.clone().unwrap_or_default();
     let healthy_for = memory.healthy_for(&cluster.uid, membership.as_ref(), Instant::now());
     let freed = memory.freed(&cluster.uid, membership.as_ref());
@@ -193,9 +207,10 @@ pub async fn fetch_membership<M: Members>(
     for (target, status) in able {
         let has_errors = answers.iter().any(|(_, status)| !status.errors.is_empty());
         let alarms = async {
-            match has_errors {
-                true => members.alarms(target).await,
-                false => Ok(Vec::new()),
+            if has_errors {
+                members.alarms(target).await
+            } else {
+                Ok(Vec::new())
             }
         };
         match tokio::try_join!(members.list(target), alarms) {

@@ -62,16 +62,26 @@ pub struct Observed {
 pub struct Backups {
     /// Whether the spec asks for any.
     pub is_wanted: bool,
-    /// Whether the schedule wants the next one.
-    pub is_due: bool,
-    /// Whether the last one is young enough to go on with a risky step.
-    pub is_young: bool,
-    /// Whether the last one is older than the schedule and some time to take it allow.
-    pub is_overdue: bool,
+    /// How old the newest is.
+    pub age: BackupAge,
     /// The one that was asked for and is not there yet, and what it waits for.
     pub pending: Option<String>,
     /// The newest.
     pub newest: Option<EtcdSnapshot>,
+}
+
+/// How old the newest snapshot is, by what that means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum BackupAge {
+    /// Young enough to go on with a risky step.
+    Young,
+    /// The schedule wants no other yet.
+    Fresh,
+    /// The schedule wants the next one.
+    Due,
+    /// Older than the schedule and some time to take it allow, or there is none.
+    #[default]
+    Overdue,
 }
 
 /// Which snapshot takes the place of the data.

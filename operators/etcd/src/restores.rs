@@ -140,16 +140,15 @@ impl Restorer {
         let store = open(&self.client, namespace, &policy).await?;
         let owner = object.spec.owner.as_deref().unwrap_or(&cluster.uid);
         let owner = Owner::new(owner).map_err(name("owner"))?;
-        let id: SnapshotId = match &object.spec.snapshot {
-            Some(text) => text.parse().map_err(name("snapshot"))?,
-            None => {
-                let newest = store.list(&owner).await?.into_iter().next();
-                let empty = || RestoresError::Empty {
-                    owner: owner.to_string(),
-                    location: policy.location.to_string(),
-                };
-                newest.ok_or_else(empty)?.id
-            }
+        let id: SnapshotId = if let Some(text) = &object.spec.snapshot {
+            text.parse().map_err(name("snapshot"))?
+        } else {
+            let newest = store.list(&owner).await?.into_iter().next();
+            let empty = || RestoresError::Empty {
+                owner: owner.to_string(),
+                location: policy.location.to_string(),
+            };
+            newest.ok_or_else(empty)?.id
         };
         let manifest = store.verify(&owner, id).await?;
         let loss = describe_loss(&manifest, Timestamp::now());
@@ -157,8 +156,7 @@ impl Restorer {
             "snapshot {id} of {} was read whole; {loss}; set spec.approved to begin",
             policy.location
         );
-        let conditions = self
-            .conditions(object)
+        let conditions = Self::conditions(object)
             .set(
                 VERIFIED,
                 ConditionStatus::True,
@@ -259,7 +257,7 @@ impl Restorer {
         let status = object.status.clone().unwrap_or_default();
         let snapshot = status.snapshot.clone().unwrap_or_default();
         let text = format!("EtcdCluster {name} serves the data of snapshot {snapshot}");
-        let conditions = self.conditions(object).keep(VERIFIED).set(
+        let conditions = Self::conditions(object).keep(VERIFIED).set(
             reasons::READY,
             ConditionStatus::True,
             reasons::AS_DESIRED,
@@ -271,7 +269,7 @@ impl Restorer {
     }
 
     async fn tell_waiting(&self, object: &EtcdRestore, text: &str) -> Result<Outcome, RestoresError> {
-        let conditions = self.conditions(object).keep(VERIFIED).set(
+        let conditions = Self::conditions(object).keep(VERIFIED).set(
             reasons::READY,
             ConditionStatus::False,
             reasons::WAITING,
@@ -283,7 +281,7 @@ impl Restorer {
 
     async fn tell_failure(&self, object: &EtcdRestore, error: &RestoresError) -> Result<(), RestoresError> {
         let text = chain(error);
-        let mut conditions = self.conditions(object);
+        let mut conditions = Self::conditions(object);
         if is_true(object, VERIFIED) {
             conditions = conditions.keep(VERIFIED);
         } else {
@@ -297,7 +295,7 @@ impl Restorer {
         Ok(())
     }
 
-    fn conditions(&self, object: &EtcdRestore) -> Conditions {
+    fn conditions(object: &EtcdRestore) -> Conditions {
         let observed = object.status.as_ref().map(|status| status.conditions.clone());
         Conditions::new(
             &observed.unwrap_or_default(),

@@ -134,7 +134,7 @@ pub fn parse_location(store: &SnapshotStore) -> Result<Location, InvalidSpec> {
 pub async fn open(client: &Client, namespace: &str, policy: &Policy) -> Result<Store, StoreError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = fetch(&secrets, &policy.keys_secret).await?;
-    let keys = text(&found, &policy.keys_secret, KEYS)?;
+    let keys = text(found.as_ref(), &policy.keys_secret, KEYS)?;
     let keys = Keys::parse(&keys).map_err(|source| StoreError::Keys {
         secret: policy.keys_secret.clone(),
         source,
@@ -149,8 +149,8 @@ pub async fn open(client: &Client, namespace: &str, policy: &Policy) -> Result<S
         Some(name) => {
             let found = fetch(&secrets, name).await?;
             Some(Credentials {
-                access_key: text(&found, name, ACCESS_KEY)?,
-                secret_key: text(&found, name, SECRET_KEY)?,
+                access_key: text(found.as_ref(), name, ACCESS_KEY)?,
+                secret_key: text(found.as_ref(), name, SECRET_KEY)?,
             })
         }
     };
@@ -169,8 +169,8 @@ async fn fetch(secrets: &Api<Secret>, name: &str) -> Result<Option<Secret>, Stor
     })
 }
 
-fn text(secret: &Option<Secret>, name: &str, key: &'static str) -> Result<String, StoreError> {
-    let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
+fn text(secret: Option<&Secret>, name: &str, key: &'static str) -> Result<String, StoreError> {
+    let data = secret.and_then(|secret| secret.data.as_ref());
     let bytes = data
         .and_then(|data| data.get(key))
         .map(|ByteString(bytes)| bytes.clone());

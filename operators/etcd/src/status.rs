@@ -15,7 +15,7 @@ use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{AlarmKind, Backups, Membership, Observed, PodState, Trust};
+use crate::observed::{AlarmKind, BackupAge, Backups, Membership, Observed, PodState, Trust};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
@@ -134,7 +134,7 @@ fn backed_up(base: Conditions, backups: &Backups) -> Conditions {
         .as_ref()
         .map(|newest| format!("the last snapshot is {}", newest.snapshot));
     let last = last.unwrap_or_else(|| "there is no snapshot yet".to_owned());
-    if !backups.is_overdue {
+    if backups.age < BackupAge::Overdue {
         return base.set(BACKED_UP, ConditionStatus::True, reasons::AS_DESIRED, last);
     }
     let why = backups.pending.as_deref().unwrap_or("the next is asked for soon");
@@ -196,15 +196,14 @@ fn readiness(
         | Action::SetAside { .. }
         | Action::FormRestored
         | Action::Rotate(_) => {
-            let text = match made_anew(observed) {
-                Some(anew) => format!(
+            let text = if let Some(anew) = made_anew(observed) {
+                format!(
                     "waiting for members to be made anew with {}: {anew} of {desired} are",
                     observed.release.version
-                ),
-                None => {
-                    let voters = observed.membership.as_ref().map_or(0, Membership::voter_count);
-                    format!("waiting for members: {voters} of {desired} vote")
-                }
+                )
+            } else {
+                let voters = observed.membership.as_ref().map_or(0, Membership::voter_count);
+                format!("waiting for members: {voters} of {desired} vote")
             };
             (ConditionStatus::False, reasons::WAITING, text)
         }

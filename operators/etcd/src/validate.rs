@@ -101,6 +101,7 @@ impl InvalidSpec {
 
 impl Cluster {
     /// The same with what members are made with today, as recorded, where that differs from what the spec asks for.
+    #[must_use]
     pub fn as_it_runs(&self, object: &EtcdCluster) -> Self {
         let recorded = object.status.as_ref().and_then(|status| status.release.as_ref());
         let release = recorded.and_then(Release::recorded);

@@ -45,6 +45,7 @@ pub struct Line(u32, u32);
 
 impl Line {
     /// The line after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0, self.1 + 1)
     }

@@ -5,12 +5,12 @@
 use skep_api::etcd_backup::BackupReason;
 
 use super::{Action, Signal, wait};
-use crate::observed::Observed;
+use crate::observed::{BackupAge, Observed};
 
 /// A young snapshot, before a step that could lose data; nothing where there is one or none is wanted.
 pub(super) fn first(observed: &Observed, why: BackupReason) -> Option<Action> {
     let backups = &observed.backups;
-    if !backups.is_wanted || backups.is_young {
+    if !backups.is_wanted || backups.age == BackupAge::Young {
         return None;
     }
     Some(match &backups.pending {
@@ -22,7 +22,7 @@ pub(super) fn first(observed: &Observed, why: BackupReason) -> Option<Action> {
 /// The snapshot whose time has come.
 pub(super) fn next(observed: &Observed) -> Option<Action> {
     let backups = &observed.backups;
-    let is_due = backups.is_wanted && backups.is_due && backups.pending.is_none();
+    let is_due = backups.is_wanted && backups.age >= BackupAge::Due && backups.pending.is_none();
     is_due.then_some(Action::Backup(BackupReason::Scheduled))
 }
 
@@ -36,6 +36,7 @@ mod tests {
     fn wanted() -> Backups {
         Backups {
             is_wanted: true,
+            age: BackupAge::Fresh,
             ..Backups::default()
         }
     }
@@ -50,7 +51,7 @@ mod tests {
     fn a_snapshot_is_taken_when_its_time_has_come_and_not_twice() {
         let due = |pending| Observed {
             backups: Backups {
-                is_due: true,
+                age: BackupAge::Due,
                 pending,
                 ..wanted()
             },
@@ -60,7 +61,7 @@ mod tests {
         assert_eq!(decide(&due(Some("it is written".to_owned()))), Action::Done);
         let unwanted = Observed {
             backups: Backups {
-                is_due: true,
+                age: BackupAge::Due,
                 ..Backups::default()
             },
             ..three()
@@ -91,7 +92,7 @@ mod tests {
             matches!(&waits, Action::Wait { what, .. } if what.contains("a snapshot first: the store does not answer")),
             "{waits:?}"
         );
-        observed.backups.is_young = true;
+        observed.backups.age = BackupAge::Young;
         assert!(matches!(decide(&observed), Action::Adopt(_)));
     }
 

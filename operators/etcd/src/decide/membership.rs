@@ -156,12 +156,13 @@ fn go_on(observed: &Observed, members: &Membership, intent: &MemberIntent) -> Ac
         (MemberAction::Add, Some(member)) if member.is_learner => {
             promote(observed, members, member, &intent.pod)
         }
-        (MemberAction::Bootstrap, _) | (MemberAction::Add, Some(_)) => Action::ClearIntent,
         (MemberAction::Remove, Some(member)) => remove(observed, members, member, &intent.pod),
         (MemberAction::Remove, None) => clean_up(observed, &intent.pod),
         (MemberAction::Restart, Some(member)) => rolling::restart(observed, members, member, &intent.pod),
         (MemberAction::Defragment, Some(member)) => space::defragment(observed, members, member, &intent.pod),
-        (MemberAction::Restart | MemberAction::Defragment, None) => Action::ClearIntent,
+        (MemberAction::Bootstrap, _)
+        | (MemberAction::Add, Some(_))
+        | (MemberAction::Restart | MemberAction::Defragment, None) => Action::ClearIntent,
     }
 }
 

@@ -52,9 +52,8 @@ impl World {
             Event::Pass => self.pass(),
             Event::Step => {
                 let now = self.observe();
-                let action = decide(&now);
                 self.record();
-                self.carry_out(&action, &now, false);
+                self.carry_out(&decide(&now), &now, false);
                 *seen = Some(now);
             }
             Event::StaleStep => {

@@ -42,9 +42,12 @@ pub(super) fn mend(observed: &Observed, members: &Membership) -> Option<Action> 
     if observed.wanted != observed.release && is_readable && !can_wait() {
         return Some(Action::Adopt(observed.wanted.clone()));
     }
-    let is_mendable = |member: &&Member| match member.is_learner {
-        true => member.status.is_none(),
-        false => !member.is_healthy() && untimely(observed, members, member).is_none(),
+    let is_mendable = |member: &&Member| {
+        if member.is_learner {
+            member.status.is_none()
+        } else {
+            !member.is_healthy() && untimely(observed, members, member).is_none()
+        }
     };
     let mut down = members.members.iter().filter(is_mendable);
     down.find_map(|member| {

@@ -41,9 +41,9 @@ mod tests {
         let revision = pending.map(|_| "abc".to_owned());
         Observed {
             trust: Trust {
+                revision,
                 pending,
                 is_known_to_clients,
-                revision,
                 ..Trust::default()
             },
             ..three()

@@ -6,7 +6,7 @@ use skep_api::EtcdBackup;
 use skep_api::etcd_cluster::EtcdSnapshot;
 use skep_core::reasons;
 
-use crate::observed::Backups;
+use crate::observed::{BackupAge, Backups};
 use crate::snapshots::Policy;
 
 /// A snapshot of so short a time ago is young enough before a risky step.
@@ -26,12 +26,15 @@ pub fn assemble_backups(policy: Option<&Policy>, backups: &[EtcdBackup], now: Ti
     let age = newest
         .as_ref()
         .map(|newest| now.duration_since(newest.taken_at.0));
-    let is_older = |limit| age.is_none_or(|age| age >= limit);
+    let age = match age {
+        Some(age) if age < policy.every.min(YOUNG) => BackupAge::Young,
+        Some(age) if age < policy.every => BackupAge::Fresh,
+        Some(age) if age < policy.every.saturating_add(GRACE) => BackupAge::Due,
+        _ => BackupAge::Overdue,
+    };
     Backups {
         is_wanted: true,
-        is_due: is_older(policy.every),
-        is_young: !is_older(YOUNG),
-        is_overdue: is_older(policy.every.saturating_add(GRACE)),
+        age,
         pending: backups.iter().find_map(pending),
         newest,
     }
@@ -122,25 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn the_next_one_is_due_when_the_newest_is_as_old_as_the_schedule_says() {
-        assert!(seen(&[]).is_due);
-        assert!(!seen(&[backup("a", 90, "True"), backup("b", 59, "True")]).is_due);
-        let due = seen(&[backup("a", 60, "True")]);
-        assert!(due.is_due && !due.is_overdue);
-        assert!(seen(&[backup("a", 70, "True")]).is_overdue);
-        assert_eq!(due.newest.unwrap().snapshot, "s-a");
-    }
-
-    #[test]
-    fn a_few_minutes_are_young() {
-        assert!(seen(&[backup("a", 4, "True")]).is_young);
-        assert!(!seen(&[backup("a", 5, "True")]).is_young);
+    fn the_newest_says_when_the_next_is_due() {
+        for (minutes, age) in [
+            (4, BackupAge::Young),
+            (5, BackupAge::Fresh),
+            (59, BackupAge::Fresh),
+            (60, BackupAge::Due),
+            (70, BackupAge::Overdue),
+        ] {
+            let seen = seen(&[backup("a", 90, "True"), backup("b", minutes, "True")]);
+            assert_eq!(seen.age, age, "{minutes} minutes");
+            assert_eq!(seen.newest.unwrap().snapshot, "s-b");
+        }
+        assert_eq!(seen(&[]).age, BackupAge::Overdue);
     }
 
     #[test]
     fn one_that_failed_is_pending_and_counts_for_nothing() {
         let seen = seen(&[backup("a", 1, "False")]);
-        assert!(seen.is_due && !seen.is_young && seen.newest.is_none());
+        assert!(seen.age == BackupAge::Overdue && seen.newest.is_none());
         assert_eq!(seen.pending.as_deref(), Some("EtcdBackup a: the store is full"));
     }
 

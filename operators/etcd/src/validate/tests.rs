@@ -102,7 +102,7 @@ fn flags_follow_the_version() {
     );
 }
 
-fn with_snapshots(store: serde_json::Value) -> EtcdCluster {
+fn with_snapshots(store: &serde_json::Value) -> EtcdCluster {
     let mut object = three();
     let policy = serde_json::json!({"store": store, "keysSecret": "snapshot-keys"});
     object.spec.snapshots = Some(serde_json::from_value(policy).unwrap());
@@ -112,7 +112,7 @@ fn with_snapshots(store: serde_json::Value) -> EtcdCluster {
 #[test]
 fn a_policy_of_snapshots_has_defaults() {
     let cluster = validate(&with_snapshots(
-        serde_json::json!({"s3": {"bucket": "snapshots"}}),
+        &serde_json::json!({"s3": {"bucket": "snapshots"}}),
     ))
     .unwrap();
     let policy = cluster.snapshots.unwrap();
@@ -151,7 +151,7 @@ fn each_mistake_about_snapshots_names_its_field() {
             "snapshots.store.s3.ca",
         ),
     ] {
-        let error = validate(&with_snapshots(store)).expect_err(field);
+        let error = validate(&with_snapshots(&store)).expect_err(field);
         assert_eq!(error.field, field, "{error}");
     }
 }
@@ -169,7 +169,7 @@ fn a_restore_names_a_snapshot_and_needs_a_store() {
     let mut object = three();
     object.spec.restore.clone_from(&good);
     assert_eq!(validate(&object).unwrap_err().field, "restore");
-    let mut object = with_snapshots(serde_json::json!({"s3": {"bucket": "snapshots"}}));
+    let mut object = with_snapshots(&serde_json::json!({"s3": {"bucket": "snapshots"}}));
     object.spec.restore.clone_from(&good);
     assert_eq!(validate(&object).unwrap().restore, good);
     object.spec.restore = source("../x", "20261128T041410Z-0000000000000004711");

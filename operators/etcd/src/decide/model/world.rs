@@ -57,6 +57,7 @@ pub struct EtcdMemberModel {
 
 /// Kubernetes, etcd and the status.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own about the world
 pub struct World {
     pub desired: usize,
     pub policy: VolumePolicy,
