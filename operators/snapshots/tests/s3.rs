@@ -357,10 +357,12 @@ async fn a_damaged_stream_leaves_nothing() {
         .await
         .unwrap_err();
     assert!(matches!(error, SnapshotError::Stream { .. }), "{}", told(&error));
-    assert_eq!(
-        files(&server.directory.path().join("root")),
-        Vec::<PathBuf>::new()
-    );
+    assert_eq!(store.list(&owner()).await.unwrap(), []);
+    // A part that was on its way when the upload was aborted may stay for the bucket's own rule, as S3 says.
+    let is_part = |file: &PathBuf| file.components().any(|part| part.as_os_str() == ".sgwtmp");
+    let mut left = files(&server.directory.path().join("root"));
+    left.retain(|file| !is_part(file));
+    assert_eq!(left, Vec::<PathBuf>::new());
 }
 
 /// Every file below a directory, also those that the server does not show, as parts are.
