@@ -26,7 +26,8 @@ pub(crate) const PIECE_BYTES: usize = 64 << 10;
 impl Store {
     /// Writes what etcd's `Maintenance/Snapshot` sends, and says what was written.
     ///
-    /// A stream that breaks off, is cut off or does not have its checksum leaves nothing. Memory does not depend on
+    /// A stream that breaks off, is cut off or does not have its checksum leaves no snapshot; a part that
+    /// was just on its way to a bucket may outlive the aborted upload. Memory does not depend on
     /// its length. A process that dies meanwhile, or a caller that gives up, leaves parts: a directory is rid of them
     /// by [`Store::delete_older_than`], a bucket by a rule of its own (`AbortIncompleteMultipartUpload`).
     pub async fn write<E: Into<Source>>(
