@@ -165,13 +165,13 @@ impl Datastore {
         command.spawn().context("cannot start clients")
     }
 
-    /// Fills the database with history and waits until it has room again.
-    async fn fill(&self) -> Result<()> {
-        let filled = self.clients("fill")?.wait_with_output().await?;
+    /// Has clients do something that has an end.
+    async fn have_done(&self, task: &str) -> Result<()> {
+        let done = self.clients(task)?.wait_with_output().await?;
         ensure!(
-            filled.status.success(),
-            "{}",
-            String::from_utf8_lossy(&filled.stderr)
+            done.status.success(),
+            "{task}: {}",
+            String::from_utf8_lossy(&done.stderr)
         );
         Ok(())
     }
@@ -328,7 +328,7 @@ async fn an_upgrade_with_a_member_already_dead_never_loses_quorum() {
 #[tokio::test]
 async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
     let store = Datastore::create("room", NEW).await.unwrap();
-    store.fill().await.unwrap();
+    store.have_done("fill").await.unwrap();
     store.is_whole(NEW).await.unwrap();
     let events = store
         .platform
@@ -430,5 +430,55 @@ async fn writers_hardly_notice_a_leader_that_ends_or_stands_still() {
         stopped <= Duration::from_secs(10),
         "a leader that stands still costs {stopped:?}"
     );
+    store.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_quorum_is_formed_anew_by_the_member_that_is_left() {
+    let store = Datastore::create("quorum", NEW).await.unwrap();
+    store.have_done("remember").await.unwrap();
+    let members = store.status().await.unwrap().members;
+    let name = format!("{}/{NAME}", store.namespace);
+    let recover = ["etcd", "recover", name.as_str(), "--yes", "--timeout", "5m"];
+    let refused = store.platform.skep(&recover).await.unwrap();
+    assert_eq!(refused.status, 5, "a quorum was given up: {}", refused.stderr);
+
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(store.client.clone(), &store.namespace);
+    let (kept, lost) = members.split_first().unwrap();
+    for member in lost {
+        let claim = format!("data-{}", member.pod);
+        claims.delete(&claim, &DeleteParams::default()).await.unwrap();
+    }
+    let pods = store.pods();
+    let ends = lost
+        .iter()
+        .map(|member| pods.delete(&member.pod, &DeleteParams::default().grace_period(0)));
+    futures::future::try_join_all(ends).await.unwrap();
+    eventually("it is said what is left", || async {
+        let said = store.follow("quorum loss", 1..=1).await?;
+        ensure!(said.contains("volume") && said.contains("gone"), "{said}");
+        let members = store.status().await?.members;
+        ensure!(
+            members
+                .iter()
+                .any(|member| member.pod == kept.pod && member.revision.is_some()),
+            "{members:?}"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let recovered = store.platform.skep(&recover).await.unwrap();
+    recovered.success().unwrap();
+    let status = store.is_whole(NEW).await.unwrap();
+    assert!(
+        status.members.iter().any(|member| member.pod == kept.pod),
+        "{status:?}"
+    );
+    assert!(status.recovered.is_some(), "{status:?}");
+    store.have_done("recall").await.unwrap();
+    let clients = store.clients("write").unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stop(clients).await.unwrap();
     store.remove().await.unwrap();
 }

@@ -2,14 +2,15 @@
 //! JSON: `etcd-clients NAMESPACE CLUSTER CLIENT PORCUPINE`, where CLIENT is one of the cluster's clients.
 //!
 //! With `fill` after these it writes large values under one key until etcd takes no more, and waits until it takes something
-//! again; with `fill-with-data` under many keys, again and again after etcd took no more, until its standard input ends.
+//! again; with `fill-with-data` under many keys, again and again after etcd took no more, until its standard input ends; with `remember` it
+//! writes some keys, with `recall` it finds them again.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use skep_e2e::soak::etcd::writers::{Filling, Place, Writers, fill};
+use skep_e2e::soak::etcd::writers::{Filling, Place, Writers, fill, recall, remember};
 use tokio::io::AsyncReadExt;
 
 #[tokio::main]
@@ -38,25 +39,24 @@ async fn run() -> Result<serde_json::Value> {
         cluster,
         identity,
     };
-    let filling = match next("task").as_deref() {
-        Ok("fill") => Some(Filling::History),
-        Ok("fill-with-data") => Some(Filling::Data),
-        _ => None,
+    let task = next("task").unwrap_or_default();
+    let mut chance = StdRng::seed_from_u64(1);
+    let done = match task.as_str() {
+        // Nothing is read meanwhile: a read that waits would keep this process.
+        "fill" => fill(&place, Filling::History, &mut chance).await,
+        "fill-with-data" => tokio::select! {
+            filled = fill(&place, Filling::Data, &mut chance) => filled,
+            () = input_ends() => Ok(()),
+        },
+        "remember" => remember(&place, &mut chance).await,
+        "recall" => recall(&place, &mut chance).await,
+        _ => return write(&place, &porcupine).await,
     };
-    if let Some(filling) = filling {
-        let mut chance = StdRng::seed_from_u64(1);
-        let filled = fill(&place, filling, &mut chance);
-        match filling {
-            // Nothing is read meanwhile: a read that waits would keep this process.
-            Filling::History => filled.await?,
-            Filling::Data => tokio::select! {
-                filled = filled => filled?,
-                () = input_ends() => {}
-            },
-        }
-        return Ok(serde_json::json!({}));
-    }
-    let writers = Writers::start(&place, 1);
+    done.map(|()| serde_json::json!({}))
+}
+
+async fn write(place: &Place, porcupine: &str) -> Result<serde_json::Value> {
+    let writers = Writers::start(place, 1);
     input_ends().await;
     let checked = writers.stop().await.check(porcupine.as_ref())?;
     Ok(serde_json::to_value(checked)?)

@@ -42,7 +42,7 @@ pub const BACKED_UP: &str = "BackedUp";
         .message("volumeSize may not shrink").field_path(".volumeSize"),
     validation = Rule::new("!self.version.matches('^[0-9]+[.][0-9]+[.]') || !oldSelf.version.matches('^[0-9]+[.][0-9]+[.]') || (self.version.split('.')[0] == oldSelf.version.split('.')[0] && int(self.version.split('.')[1]) <= int(oldSelf.version.split('.')[1]) + 1)")
         .message("version may go up by one minor version at a time").field_path(".version"),
-    validation = Rule::new("!has(self.restore) || has(self.snapshots)").message("restore needs the store of snapshots").field_path(".restore"),
+    validation = Rule::new("!has(self.restore) || has(self.restore.member) || has(self.snapshots)").message("restore needs the store of snapshots").field_path(".restore"),
     validation = Rule::new("!has(self.restore) || !has(oldSelf.restore) || self.restore == oldSelf.restore || self.restore.name != oldSelf.restore.name")
         .message("another restore needs another name").field_path(".restore")
 )]
@@ -97,19 +97,30 @@ pub struct EtcdClusterSpec {
     pub restore: Option<RestoreSource>,
 }
 
-/// A snapshot that the data of a cluster come from; it lies in the store of `spec.snapshots`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What the data of a cluster come from: a snapshot in the store of `spec.snapshots`, or a member that is left of a lost
+/// quorum.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.snapshot) != has(self.member)").message("exactly one of snapshot and member must be set"),
+    validation = Rule::new("has(self.snapshot) == has(self.owner)").message("owner must be set with snapshot, and only then").field_path(".owner")
+)]
 pub struct RestoreSource {
     /// The name of this restore; under a new name another one is done.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Whose snapshot: the unique id of the datastore that it was taken of.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9-]+$"))]
-    pub owner: String,
     /// The snapshot's name in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    pub snapshot: String,
+    pub snapshot: Option<String>,
+    /// Whose snapshot: the unique id of the datastore that it was taken of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    pub owner: Option<String>,
+    /// The pod of the member whose data are kept; all others are set aside. Only where no quorum answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub member: Option<String>,
 }
 
 /// A restore that was begun.
@@ -128,7 +139,7 @@ pub struct EtcdRestoring {
 pub enum RestorePhase {
     /// The members that were there go; their volumes are set aside.
     Clearing,
-    /// A first member is made from the snapshot.
+    /// A first member is made from the snapshot, or of the member that is kept.
     Forming,
 }
 
@@ -205,6 +216,9 @@ pub struct EtcdClusterStatus {
     /// The name of the last restore that was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
+    /// The name of the last restore from a member; clients that have seen more than it held start anew for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<String>,
     /// The state in the standard form, `Ready` first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -243,6 +257,9 @@ pub enum TrustPhase {
     Signing,
 }
 
+/// The annotation of clients' pods that names the recovery that they have seen.
+pub const RECOVERED_ANNOTATION: &str = "skep.dev/etcd-recovered";
+
 /// The annotation of a client's Secret that names the authorities in it.
 pub const TRUST_ANNOTATION: &str = "skep.dev/etcd-trust";
 
@@ -270,6 +287,9 @@ pub struct EtcdMember {
     /// The bytes of its database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_bytes: Option<i64>,
+    /// The revision that its data have; told only while there is no quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
 }
 
 /// The role of a member.

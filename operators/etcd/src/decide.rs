@@ -113,6 +113,8 @@ pub enum Action {
     Backup(BackupReason),
     /// Writes into the status which snapshot takes the place of the data, before any member goes for it.
     BeginRestore(RestoreSource),
+    /// Writes into the status that a restore is not needed any more.
+    PassOver(RestoreSource),
     /// Sets a volume claim aside: it belongs to no member any more, and stays until the new cluster is whole.
     SetAside {
         /// The name of the pod that the claim belongs to.

@@ -132,6 +132,7 @@ impl<M: Members> Step<'_, M> {
             Action::Rotate(step) => self.rotate(*step, now).await,
             Action::Backup(why) => self.ask_for_backup(*why, now).await,
             Action::BeginRestore(source) => self.begin_restore(action, source, now).await,
+            Action::PassOver(source) => self.pass_over(action, source, now).await,
             Action::SetAside { pod, uid } => self.set_aside(pod, uid).await,
             Action::FormRestored => {
                 let form = |status: &mut EtcdClusterStatus| {
@@ -177,6 +178,8 @@ impl<M: Members> Step<'_, M> {
                 status.bootstrapped = true;
                 status.intent = None;
                 if let Some(done) = status.restoring.take() {
+                    let recovered = done.source.member.map(|_| done.source.name.clone());
+                    status.recovered = recovered.or(status.recovered.take());
                     status.restored = Some(done.source.name);
                 } else if was_lost {
                     // Nobody knows whether it was done; under another name it is asked for again.
@@ -186,7 +189,10 @@ impl<M: Members> Step<'_, M> {
             .await?;
         let (reason, note) = match &self.cluster.forming_from {
             Some(source) => {
-                let note = format!("the first member serves the data of snapshot {}", source.snapshot);
+                let note = format!(
+                    "the first member serves the data of {}",
+                    snapshots::describe(source)
+                );
                 ("Restored", note)
             }
             None => (

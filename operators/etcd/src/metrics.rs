@@ -48,6 +48,7 @@ pub fn step(action: &Action) -> &'static str {
         Action::Rotate(_) => "rotate",
         Action::Backup(_) => "backup",
         Action::BeginRestore(_) => "begin-restore",
+        Action::PassOver(_) => "pass-over",
         Action::SetAside { .. } => "set-aside",
         Action::FormRestored => "form-restored",
         Action::Wait { .. } => "wait",

@@ -132,8 +132,8 @@ pub struct Sight<'a> {
     pub object: &'a EtcdCluster,
     /// Its pods and claims.
     pub children: Children,
-    /// What etcd says.
-    pub membership: Option<Membership>,
+    /// What etcd says, or without a quorum each member of itself.
+    pub membership: Result<Membership, BTreeMap<String, MemberStatus>>,
     /// What is known of snapshots.
     pub backups: Backups,
     /// Whom members and clients trust.
@@ -152,6 +152,10 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
         trust,
         fresh,
     } = sight;
+    let (membership, alone) = match membership {
+        Ok(membership) => (Some(membership), BTreeMap::new()),
+        Err(alone) => (None, alone),
+    };
     let status = object.status.clone().unwrap_or_default();
     let healthy_for = memory.healthy_for(&cluster.uid, membership.as_ref(), Instant::now());
     let freed = memory.freed(&cluster.uid, membership.as_ref());
@@ -167,6 +171,7 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
         pods: children.pods,
         claims: children.claims,
         membership,
+        alone,
         quota_bytes: cluster.quota_bytes,
         freed,
         healthy_for,
@@ -182,24 +187,31 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
     }
 }
 
-/// Asks every member about itself, and one that has a vote and a leader about all; nothing without a quorum.
+/// Asks every member about itself, and one that has a vote and a leader about all; without a quorum there is only what
+/// each says of itself, by pod.
 pub async fn fetch_membership<M: Members>(
     members: &M,
     cluster: &Cluster,
     pods: &BTreeMap<String, PodState>,
     credentials: &Arc<Credentials>,
-) -> Option<Membership> {
+) -> Result<Membership, BTreeMap<String, MemberStatus>> {
     let targets = pods
         .iter()
-        .filter_map(|(name, pod)| target(cluster, name, pod, credentials));
-    let answers = join_all(targets.map(|target| async {
+        .filter_map(|(name, pod)| Some((name, target(cluster, name, pod, credentials)?)));
+    let answers = join_all(targets.map(|(name, target)| async {
         let status = members.status(&target).await;
         if let Err(error) = &status {
             tracing::debug!(member = target.server_name, %error, "a member does not answer");
         }
-        status.ok().map(|status| (target, status))
+        status.ok().map(|status| (name, target, status))
     }));
-    let mut answers: Vec<(Target, MemberStatus)> = answers.await.into_iter().flatten().collect();
+    let answers: Vec<_> = answers.await.into_iter().flatten().collect();
+    let alone = |(name, _, status): &(&String, Target, MemberStatus)| ((*name).clone(), status.clone());
+    let alone: BTreeMap<_, _> = answers.iter().map(alone).collect();
+    let mut answers: Vec<(Target, MemberStatus)> = answers
+        .into_iter()
+        .map(|(_, target, status)| (target, status))
+        .collect();
     answers.sort_by_key(|(_, status)| (status.leader != Some(status.id), status.id));
     let able = answers
         .iter()
@@ -214,11 +226,11 @@ pub async fn fetch_membership<M: Members>(
             }
         };
         match tokio::try_join!(members.list(target), alarms) {
-            Ok((listed, alarms)) => return Some(join(cluster, listed, alarms, status, &answers)),
+            Ok((listed, alarms)) => return Ok(join(cluster, listed, alarms, status, &answers)),
             Err(error) => tracing::debug!(member = target.server_name, %error, "a member cannot list"),
         }
     }
-    None
+    Err(alone)
 }
 
 /// Where and how the member in a pod is reached.

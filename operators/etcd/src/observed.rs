@@ -39,6 +39,8 @@ pub struct Observed {
     pub claims: BTreeMap<String, ClaimState>,
     /// The members by a linearizable list; none while etcd has no quorum.
     pub membership: Option<Membership>,
+    /// What members say of themselves while there is no quorum, by pod.
+    pub alone: BTreeMap<String, MemberStatus>,
     /// The most bytes that a database may hold.
     pub quota_bytes: u64,
     /// What was freed since NOSPACE was raised.
@@ -187,6 +189,8 @@ pub enum Start {
     Seed,
     /// It joins: `name=peer URL` of every member, itself among them.
     Join(Vec<(String, String)>),
+    /// It forms a cluster of its own with the data that it has, whatever members they speak of; refuses to start without.
+    Force,
     /// It refuses to start: a member that has lost its data must not come back under its old id.
     Rejoin,
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use serde::{Deserialize, Serialize};
-use skep_api::etcd_cluster::RestoreSource;
 use skep_api::snapshot_store::SnapshotStore;
 use skep_snapshots::{Credentials, Keys, Manifest, Owner, REQUEST_TIMEOUT, SnapshotError, SnapshotId, Store};
 use tokio::fs;
@@ -26,8 +25,10 @@ const TOOL: &str = "etcdutl";
 pub struct Job {
     /// Where the snapshot is.
     pub store: SnapshotStore,
+    /// Whose it is.
+    pub owner: String,
     /// Which one it is.
-    pub source: RestoreSource,
+    pub snapshot: String,
     /// Whose data it becomes.
     pub member: Member,
 }
@@ -98,8 +99,8 @@ pub async fn restore(
         return Ok(Restored::WasThere);
     }
     let name = |error: skep_snapshots::InvalidName| RestoreError::Name(error.to_string());
-    let owner = Owner::new(&job.source.owner).map_err(name)?;
-    let id: SnapshotId = job.source.snapshot.parse().map_err(name)?;
+    let owner = Owner::new(&job.owner).map_err(name)?;
+    let id: SnapshotId = job.snapshot.parse().map_err(name)?;
     let store = Store::open(parse_location(&job.store)?, credentials, keys, REQUEST_TIMEOUT)?;
     // What an attempt that was cut off left.
     remove(&aside).await?;
@@ -194,11 +195,8 @@ mod tests {
                 s3: None,
                 directory: Some(directory.display().to_string()),
             },
-            source: RestoreSource {
-                name: "r".into(),
-                owner: "u-1".into(),
-                snapshot: manifest.about.id().to_string(),
-            },
+            owner: "u-1".into(),
+            snapshot: manifest.about.id().to_string(),
             member: Member {
                 name: "etcd-a".into(),
                 peer_url: "https://etcd-a.etcd-peer.ns.svc:2380".into(),
@@ -227,7 +225,7 @@ mod tests {
         let (store, volume) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let keys = Keys::generate();
         let job = stored(store.path(), &keys).await;
-        let body = store.path().join("u-1").join(&job.source.snapshot).join("body");
+        let body = store.path().join("u-1").join(&job.snapshot).join("body");
         let bytes = std::fs::read(&body).unwrap();
         std::fs::write(&body, &bytes[..bytes.len() - 100]).unwrap();
         let refused = restore(&job, volume.path(), keys.clone(), None)
@@ -246,7 +244,7 @@ mod tests {
             "{refused}"
         );
         let mut job = job;
-        job.source.snapshot = "newest".into();
+        job.snapshot = "newest".into();
         let refused = restore(&job, volume.path(), keys, None).await.unwrap_err();
         assert!(refused.to_string().contains("newest"), "{refused}");
     }

@@ -207,7 +207,7 @@ impl Restorer {
             // With the unique id: a namesake that was made since is another datastore.
             let patch = json!({
                 "metadata": {"uid": found.uid()},
-                "spec": {"restore": {"name": asked, "owner": owner, "snapshot": snapshot}},
+                "spec": {"restore": {"name": asked, "owner": owner, "snapshot": snapshot, "member": null}},
             });
             let params = PatchParams {
                 field_manager: Some(labels::field_manager(CONTROLLER)),

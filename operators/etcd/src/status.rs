@@ -46,7 +46,7 @@ pub fn build_status(
     let membership = observed.membership.as_ref();
     let members = match membership {
         Some(members) => members_of(observed, members),
-        None => silent(&before.members),
+        None => silent(observed, &before.members),
     };
     let serving = members
         .iter()
@@ -76,6 +76,7 @@ pub fn build_status(
         snapshot: observed.backups.newest.clone().or(before.snapshot.clone()),
         restoring: before.restoring.clone(),
         restored: before.restored.clone(),
+        recovered: before.recovered.clone(),
         conditions: conditions(object, observed, action, serving, now),
     }
 }
@@ -193,6 +194,7 @@ fn readiness(
         | Action::Disarm(_)
         | Action::Backup(_)
         | Action::BeginRestore(_)
+        | Action::PassOver(_)
         | Action::SetAside { .. }
         | Action::FormRestored
         | Action::Rotate(_) => {
@@ -300,6 +302,7 @@ fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
                 .status
                 .as_ref()
                 .map(|status| in_steps(status.database_bytes)),
+            revision: None,
         })
         .collect();
     all.sort_by(|one, other| one.pod.cmp(&other.pod));
@@ -314,12 +317,14 @@ fn trust_of(observed: &Observed) -> Option<EtcdTrust> {
     })
 }
 
-fn silent(members: &[EtcdMember]) -> Vec<EtcdMember> {
+/// Without a quorum: who would have the newest data.
+fn silent(observed: &Observed, members: &[EtcdMember]) -> Vec<EtcdMember> {
     members
         .iter()
         .cloned()
         .map(|member| EtcdMember {
             healthy: false,
+            revision: observed.alone.get(&member.pod).map(|status| status.revision),
             ..member
         })
         .collect()

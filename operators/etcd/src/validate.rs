@@ -182,17 +182,25 @@ fn check_restore(
     let Some(source) = restore else {
         return Ok(None);
     };
-    if !has_store {
-        return Err(InvalidSpec::new(
-            "restore",
-            "it needs the store of spec.snapshots",
-        ));
+    match (&source.owner, &source.snapshot, &source.member) {
+        (Some(_), Some(_), None) if !has_store => {
+            return Err(InvalidSpec::new(
+                "restore",
+                "it needs the store of spec.snapshots",
+            ));
+        }
+        (Some(owner), Some(snapshot), None) => {
+            Owner::new(owner).map_err(|error| InvalidSpec::new("restore.owner", error.to_string()))?;
+            snapshot
+                .parse::<SnapshotId>()
+                .map_err(|error| InvalidSpec::new("restore.snapshot", error.to_string()))?;
+        }
+        (None, None, Some(member)) => drop(check_label("restore.member", member)?),
+        _ => {
+            let why = "it must have either owner and snapshot, or member";
+            return Err(InvalidSpec::new("restore", why));
+        }
     }
-    Owner::new(&source.owner).map_err(|error| InvalidSpec::new("restore.owner", error.to_string()))?;
-    source
-        .snapshot
-        .parse::<SnapshotId>()
-        .map_err(|error| InvalidSpec::new("restore.snapshot", error.to_string()))?;
     Ok(Some(source.clone()))
 }
 

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cell;
 use crate::client;
+use crate::etcd;
 use crate::platform;
 use crate::run::RunArgs;
 use crate::sim;
@@ -51,6 +52,8 @@ pub enum Command {
     Token(client::token::TokenArgs),
     /// Plan cells: who goes where, which class a tenant is, which cells are built and emptied.
     Cell(cell::CellArgs),
+    /// Look at datastores, and form one anew whose quorum is lost.
+    Etcd(etcd::EtcdArgs),
     /// Simulate how cells fill and when they are built.
     Sim(sim::SimArgs),
     /// Print a completion script for a shell.

@@ -3,6 +3,7 @@
 mod cell;
 mod cli;
 mod client;
+mod etcd;
 mod input;
 mod platform;
 mod restore_member;
@@ -61,6 +62,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Project(args) => client::project::run(args, &context).await,
         Command::Token(args) => client::token::run(args, &context).await,
         Command::Cell(args) => cell::run(args, &context),
+        Command::Etcd(args) => etcd::run(args, &context).await,
         Command::Sim(args) => sim::run(args, &context),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "skep", &mut std::io::stdout());

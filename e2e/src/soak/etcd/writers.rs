@@ -207,6 +207,36 @@ pub async fn fill(place: &Place, filling: Filling, chance: &mut StdRng) -> Resul
     bail!("the database {what} for {FILL_PATIENCE:?}")
 }
 
+/// The keys that are remembered, each with itself as its value.
+fn remembered() -> impl Iterator<Item = String> {
+    (0..50).map(|number| format!("kept/{number}"))
+}
+
+/// Writes some keys.
+///
+/// # Errors
+/// When one is not acknowledged.
+pub async fn remember(place: &Place, chance: &mut StdRng) -> Result<()> {
+    let mut etcd = connect(place, chance).await?;
+    for key in remembered() {
+        etcd.put(&key, &key).await?;
+    }
+    Ok(())
+}
+
+/// Reads the keys that were remembered.
+///
+/// # Errors
+/// When one is not there.
+pub async fn recall(place: &Place, chance: &mut StdRng) -> Result<()> {
+    let mut etcd = connect(place, chance).await?;
+    for key in remembered() {
+        let (value, _) = etcd.get(&key).await?;
+        anyhow::ensure!(value == key, "{key} has {value:?}");
+    }
+    Ok(())
+}
+
 /// Connects to one member, as a client does that the Service has led there.
 async fn connect(place: &Place, chance: &mut StdRng) -> Result<Kv> {
     let Place {

@@ -36,6 +36,9 @@ pub const START_STATE: &str = "skep.dev/etcd-initial-cluster-state";
 /// Annotation: `name=peer URL` of members, read when the container starts.
 pub const START_MEMBERS: &str = "skep.dev/etcd-initial-cluster";
 
+/// Annotation: whether etcd forms a cluster of its own from the data that it has, read when the container starts.
+pub const START_FORCED: &str = "skep.dev/etcd-force-new-cluster";
+
 /// Annotation: of which revision of the spec the pod was made.
 pub const REVISION: &str = "skep.dev/etcd-revision";
 
@@ -134,7 +137,7 @@ pub fn start_annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeM
         Start::Seed => ("new", own()),
         Start::Join(members) => ("existing", members.clone()),
         // Without another member to ask, etcd ends when its volume is empty.
-        Start::Rejoin => ("existing", own()),
+        Start::Rejoin | Start::Force => ("existing", own()),
     };
     let members: Vec<String> = members
         .iter()
@@ -143,6 +146,7 @@ pub fn start_annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeM
     BTreeMap::from([
         (START_STATE.to_owned(), state.to_owned()),
         (START_MEMBERS.to_owned(), members.join(",")),
+        (START_FORCED.to_owned(), (*start == Start::Force).to_string()),
     ])
 }
 
@@ -158,6 +162,12 @@ pub fn read_start(name: &str, annotations: &BTreeMap<String, String>) -> Option<
     let members = members?;
     match annotations.get(START_STATE)?.as_str() {
         "new" => Some(Start::Seed),
+        _ if annotations
+            .get(START_FORCED)
+            .is_some_and(|forced| forced == "true") =>
+        {
+            Some(Start::Force)
+        }
         _ if members.len() == 1 && members[0].0 == name => Some(Start::Rejoin),
         _ => Some(Start::Join(members)),
     }
@@ -173,6 +183,7 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
         env: Some(vec![
             annotation_variable("ETCD_INITIAL_CLUSTER_STATE", START_STATE),
             annotation_variable("ETCD_INITIAL_CLUSTER", START_MEMBERS),
+            annotation_variable("ETCD_FORCE_NEW_CLUSTER", START_FORCED),
             EnvVar {
                 name: "GOMEMLIMIT".to_owned(),
                 value: Some(cluster.resources.go_memory_limit.clone()),

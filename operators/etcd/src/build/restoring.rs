@@ -30,11 +30,13 @@ const STORE_VOLUME: &str = "snapshot-store";
 /// The container, and the volumes that it needs beside the data.
 pub fn build_restoring(cluster: &Cluster, name: &str) -> Option<(Container, Vec<Volume>)> {
     let source = cluster.forming_from.clone()?;
+    let (owner, snapshot) = source.owner.zip(source.snapshot)?;
     let policy = cluster.snapshots.as_ref()?;
     let image = cluster.operator_image.clone()?;
     let job = Job {
         store: policy.store.clone(),
-        source,
+        owner,
+        snapshot,
         member: Member {
             name: name.to_owned(),
             peer_url: peer_url(cluster, name),

@@ -54,8 +54,9 @@ fn a_first_member_is_made_from_a_snapshot_and_no_other() {
     assert_eq!(built(&cluster, Start::Seed).init_containers, None);
     cluster.forming_from = Some(RestoreSource {
         name: "restore".to_owned(),
-        owner: "0b7f6f0e-0000-4000-8000-000000000001".to_owned(),
-        snapshot: "20261128T041410Z-0000000000000004711".to_owned(),
+        snapshot: Some("20261128T041410Z-0000000000000004711".to_owned()),
+        owner: Some("0b7f6f0e-0000-4000-8000-000000000001".to_owned()),
+        member: None,
     });
     let seed = built(&cluster, Start::Seed);
     golden!("restoring", (&seed.init_containers, &seed.volumes));
@@ -69,7 +70,7 @@ fn a_start_is_read_back_as_it_was_written() {
         ("etcd-a".to_owned(), peer_url(&cluster, "etcd-a")),
         ("etcd-b".to_owned(), peer_url(&cluster, "etcd-b")),
     ];
-    for start in [Start::Seed, Start::Rejoin, Start::Join(others)] {
+    for start in [Start::Seed, Start::Rejoin, Start::Force, Start::Join(others)] {
         let annotations = pod::start_annotations(&cluster, "etcd-a", &start);
         assert_eq!(pod::read_start("etcd-a", &annotations), Some(start));
     }

@@ -29,7 +29,7 @@ pub(super) fn decide(observed: &Observed) -> Action {
         }
         (Some(pod), Some(_)) if observed.is_stale(pod) => delete_pod(seed, pod),
         (Some(pod), Some(_)) if pod.is_gated => {
-            prepare(seed, pod, &Start::Seed).unwrap_or_else(|| wait(Signal::Watch, format!("pod {seed}")))
+            prepare(seed, pod, &start(observed)).unwrap_or_else(|| wait(Signal::Watch, format!("pod {seed}")))
         }
         (Some(pod), Some(_)) => {
             let on = if pod.address.is_some() {
@@ -44,8 +44,17 @@ pub(super) fn decide(observed: &Observed) -> Action {
         }
         (None, _) | (_, None) => Action::StartMember {
             pod: seed.to_owned(),
-            start: Start::Seed,
+            start: start(observed),
         },
+    }
+}
+
+/// With what the first member starts: an empty volume, or, after a lost quorum, the data that it has.
+fn start(observed: &Observed) -> Start {
+    let under_way = observed.restore.under_way.as_ref();
+    match under_way.filter(|under_way| under_way.source.member.is_some()) {
+        Some(_) => Start::Force,
+        None => Start::Seed,
     }
 }
 

@@ -47,7 +47,7 @@ impl<M: Members> Step<'_, M> {
         source: &RestoreSource,
         now: Timestamp,
     ) -> Result<Effect, ExecuteError> {
-        if self.cluster.operator_image.is_none() {
+        if source.member.is_none() && self.cluster.operator_image.is_none() {
             let what =
                 "a person: the operator does not know its own image; set SKEP_IMAGE in its environment";
             return Ok(Effect::Refused(what.to_owned()));
@@ -67,11 +67,28 @@ impl<M: Members> Step<'_, M> {
             })
             .await?;
         let note = format!(
-            "all members are replaced: snapshot {} of {} takes the place of the data",
-            source.snapshot, source.owner
+            "all members are replaced: {} takes the place of the data",
+            describe(source)
         );
         self.events
             .normal(self.object, "RestoreBegun", "Restore", &note)
+            .await;
+        Ok(effect)
+    }
+
+    pub(super) async fn pass_over(
+        &self,
+        action: &Action,
+        source: &RestoreSource,
+        now: Timestamp,
+    ) -> Result<Effect, ExecuteError> {
+        let done = source.name.clone();
+        let effect = self
+            .record(action, now, |status| status.restored = Some(done))
+            .await?;
+        let note = "a quorum of members answers, so none is given up for the data of one";
+        self.events
+            .normal(self.object, "RecoveryNotNeeded", "Restore", note)
             .await;
         Ok(effect)
     }
@@ -94,5 +111,14 @@ impl<M: Members> Step<'_, M> {
                 source,
             }),
         }
+    }
+}
+
+/// What data come from, for people.
+pub(super) fn describe(source: &RestoreSource) -> String {
+    match (&source.snapshot, &source.owner, &source.member) {
+        (Some(snapshot), Some(owner), _) => format!("snapshot {snapshot} of {owner}"),
+        (_, _, Some(member)) => format!("member {member}"),
+        _ => "nothing".to_owned(),
     }
 }

@@ -58,6 +58,7 @@ fn seen(voters: usize, silent: usize) -> Observed {
         trust: Trust::default(),
         backups: Backups::default(),
         restore: Restore::default(),
+        alone: BTreeMap::new(),
         set_aside: BTreeMap::new(),
         fresh: "etcd-x".into(),
     }

@@ -161,8 +161,9 @@ fn a_restore_names_a_snapshot_and_needs_a_store() {
     let source = |owner: &str, snapshot: &str| {
         Some(RestoreSource {
             name: "r".into(),
-            owner: owner.into(),
-            snapshot: snapshot.into(),
+            owner: Some(owner.into()),
+            snapshot: Some(snapshot.into()),
+            member: None,
         })
     };
     let good = source("u-1", "20261128T041410Z-0000000000000004711");
@@ -176,4 +177,17 @@ fn a_restore_names_a_snapshot_and_needs_a_store() {
     assert_eq!(validate(&object).unwrap_err().field, "restore.owner");
     object.spec.restore = source("u-1", "newest");
     assert_eq!(validate(&object).unwrap_err().field, "restore.snapshot");
+    object.spec.restore.as_mut().unwrap().member = Some("etcd-a".into());
+    assert_eq!(validate(&object).unwrap_err().field, "restore");
+    // From a member nothing is needed but the member.
+    let mut object = three();
+    object.spec.restore = Some(RestoreSource {
+        name: "r".into(),
+        snapshot: None,
+        owner: None,
+        member: Some("etcd-a".into()),
+    });
+    assert!(validate(&object).is_ok());
+    object.spec.restore.as_mut().unwrap().member = Some("No Name".into());
+    assert_eq!(validate(&object).unwrap_err().field, "restore.member");
 }

@@ -243,6 +243,7 @@ impl World {
             trust: self.authorities.observe(),
             backups: Backups::default(),
             restore: Restore::default(),
+            alone: BTreeMap::new(),
             set_aside: BTreeMap::new(),
             fresh: format!("m-{}", self.next),
         }
@@ -340,9 +341,11 @@ impl World {
                 self.change_store(action, is_stale);
             }
             Action::Rotate(step) => self.authorities.advance(*step, self.files.values_mut()),
-            Action::Backup(_) | Action::BeginRestore(_) | Action::SetAside { .. } | Action::FormRestored => {
-                panic!("no snapshot is asked for in this world: {action:?}")
-            }
+            Action::Backup(_)
+            | Action::BeginRestore(_)
+            | Action::PassOver(_)
+            | Action::SetAside { .. }
+            | Action::FormRestored => panic!("no restore is asked for in this world: {action:?}"),
             Action::Wait { .. } | Action::Done => {}
         }
         self.elect();
@@ -565,7 +568,7 @@ impl World {
                     self.running.insert(pod.to_owned());
                 }
             }
-            (None, Some(Start::Rejoin) | None) => {
+            (None, Some(Start::Rejoin | Start::Force) | None) => {
                 if let Some(state) = self.pods.get_mut(pod) {
                     state.restarts += 1;
                     // It is told of the last end alone.
