@@ -16,7 +16,7 @@ use skep_runtime::error::chain;
 use skep_runtime::{
     Applier, ApplyError, Categorised, ConditionStatus, Conditions, Events, Outcome, Reconcile, api_category,
 };
-use skep_snapshots::{About, Manifest, Owner, SnapshotError, Store};
+use skep_snapshots::{About, Manifest, Owner, SnapshotError, SnapshotId, Store};
 
 use crate::build::certificates::{OPERATOR, secret_name};
 use crate::members::{Credentials, Members, MembersError, Target};
@@ -28,6 +28,9 @@ use crate::validate::{Cluster, InvalidSpec, validate};
 
 /// The name of this controller in field managers, metrics and events.
 pub const CONTROLLER: &str = "etcd-backup";
+
+/// How many backups of one datastore are kept as objects: with one an hour for years they would be many for an API server.
+const REMEMBERED: usize = 10;
 
 /// A snapshot that was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +198,7 @@ impl<M: Members> Taker<M> {
         Err(BackupError::NoLeader(cluster.name.clone()))
     }
 
-    /// Deletes snapshots whose time is over, and the objects that speak of them.
+    /// Deletes snapshots whose time is over, and the objects that speak of them or of what is long past.
     async fn let_go(
         &self,
         namespace: &str,
@@ -208,18 +211,14 @@ impl<M: Members> Taker<M> {
         let gone = store
             .delete_older_than(owner, policy.keep, policy.keep_at_least, now)
             .await?;
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
         let api: Api<EtcdBackup> = Api::namespaced(self.client.clone(), namespace);
         let all = api.list(&ListParams::default()).await.map_err(read("backups"))?;
-        let speaks_of_gone = |backup: &&EtcdBackup| {
-            let snapshot = backup.status.as_ref().and_then(|status| status.snapshot.as_ref());
-            backup.spec.cluster == cluster.name && snapshot.is_some_and(|snapshot| gone.contains(snapshot))
-        };
-        for backup in all.iter().filter(speaks_of_gone) {
-            self.applier.delete_observed(backup).await?;
+        let ours = all
+            .items
+            .into_iter()
+            .filter(|backup| backup.spec.cluster == cluster.name);
+        for backup in past(ours.collect(), &gone) {
+            self.applier.delete_observed(&backup).await?;
         }
         Ok(())
     }
@@ -260,6 +259,19 @@ impl<M: Members> Taker<M> {
             .await;
         Ok(())
     }
+}
+
+/// The backups whose snapshots are gone, and all but the newest of the others that were taken: the store knows the rest.
+fn past(backups: Vec<EtcdBackup>, gone: &[SnapshotId]) -> Vec<EtcdBackup> {
+    let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+    let snapshot = |backup: &EtcdBackup| backup.status.as_ref().and_then(|status| status.snapshot.clone());
+    let mut taken: Vec<EtcdBackup> = backups.into_iter().filter(is_taken).collect();
+    // A snapshot's name begins with its time.
+    taken.sort_by_key(|backup| std::cmp::Reverse(snapshot(backup)));
+    let is_gone = |backup: &EtcdBackup| snapshot(backup).is_some_and(|snapshot| gone.contains(&snapshot));
+    let (gone, mut kept): (Vec<_>, Vec<_>) = taken.into_iter().partition(is_gone);
+    let past = kept.split_off(kept.len().min(REMEMBERED));
+    gone.into_iter().chain(past).collect()
 }
 
 fn conditions(
@@ -319,4 +331,47 @@ pub(crate) fn read(what: &str) -> impl FnOnce(kube::Error) -> BackupError {
 fn invalid(cluster: &str) -> impl FnOnce(InvalidSpec) -> BackupError {
     let cluster = cluster.to_owned();
     move |source| BackupError::Invalid { cluster, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+    use skep_api::EtcdBackupSpec;
+    use skep_api::etcd_backup::BackupReason;
+
+    use super::*;
+
+    fn backup(day: usize, ready: &str) -> EtcdBackup {
+        let spec = EtcdBackupSpec {
+            cluster: "etcd".into(),
+            why: BackupReason::Scheduled,
+        };
+        let mut backup = EtcdBackup::new(&format!("day-{day}"), spec);
+        backup.status = Some(EtcdBackupStatus {
+            snapshot: Some(snapshot(day)),
+            conditions: vec![Condition {
+                type_: reasons::READY.into(),
+                status: ready.into(),
+                message: String::new(),
+                reason: "x".into(),
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+                observed_generation: None,
+            }],
+            ..EtcdBackupStatus::default()
+        });
+        backup
+    }
+
+    fn snapshot(day: usize) -> String {
+        format!("202611{day:02}T041410Z-{day:019}")
+    }
+
+    #[test]
+    fn what_is_gone_and_what_is_long_past_is_forgotten() {
+        let mut all: Vec<EtcdBackup> = (1..=15).map(|day| backup(day, "True")).collect();
+        all.push(backup(16, "False"));
+        let gone = [snapshot(14).parse().unwrap()];
+        let names: Vec<String> = past(all, &gone).iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["day-14", "day-4", "day-3", "day-2", "day-1"]);
+    }
 }
