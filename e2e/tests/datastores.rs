@@ -450,9 +450,8 @@ async fn a_lost_quorum_is_formed_anew_by_the_member_that_is_left() {
         claims.delete(&claim, &DeleteParams::default()).await.unwrap();
     }
     let pods = store.pods();
-    let ends = lost
-        .iter()
-        .map(|member| pods.delete(&member.pod, &DeleteParams::default().grace_period(0)));
+    let at_once = DeleteParams::default().grace_period(0);
+    let ends = lost.iter().map(|member| pods.delete(&member.pod, &at_once));
     futures::future::try_join_all(ends).await.unwrap();
     eventually("it is said what is left", || async {
         let said = store.follow("quorum loss", 1..=1).await?;

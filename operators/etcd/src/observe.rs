@@ -198,7 +198,7 @@ pub async fn fetch_membership<M: Members>(
     let targets = pods
         .iter()
         .filter_map(|(name, pod)| Some((name, target(cluster, name, pod, credentials)?)));
-    let answers = join_all(targets.map(|(name, target)| async {
+    let answers = join_all(targets.map(|(name, target)| async move {
         let status = members.status(&target).await;
         if let Err(error) = &status {
             tracing::debug!(member = target.server_name, %error, "a member does not answer");

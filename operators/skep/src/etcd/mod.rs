@@ -73,25 +73,28 @@ pub async fn run(args: EtcdArgs, context: &Context) -> Result<(), Failure> {
 
 /// The datastore of a tenant's cluster, or one by namespace and name.
 async fn find(client: &Client, cluster: &str, context: &Context) -> Result<EtcdCluster, Failure> {
-    let (namespace, name) = match cluster.split_once('/') {
-        Some((namespace, name)) => (namespace.to_owned(), name.to_owned()),
-        None => {
-            let project = &context.global.project;
-            let tenants: Api<TenantCluster> = Api::namespaced(client.clone(), &format!("project-{project}"));
-            let found = tenants.get_opt(cluster).await.map_err(Failure::from_error)?;
-            let missing = || Failure::NotFound(format!("there is no cluster {cluster} in project {project}"));
-            let status = found.ok_or_else(missing)?.status;
-            let cpid = status.and_then(|status| status.cpid);
-            let early = || Failure::NotFound(format!("cluster {cluster} has no control plane yet"));
-            (
-                format!("cp-{}", cpid.ok_or_else(early)?),
-                TENANTS_DATASTORE.to_owned(),
-            )
-        }
+    let (namespace, name) = if let Some((namespace, name)) = cluster.split_once('/') {
+        (namespace.to_owned(), name.to_owned())
+    } else {
+        (
+            find_namespace(client, cluster, context).await?,
+            TENANTS_DATASTORE.to_owned(),
+        )
     };
     let api: Api<EtcdCluster> = Api::namespaced(client.clone(), &namespace);
     let found = api.get_opt(&name).await.map_err(Failure::from_error)?;
     found.ok_or_else(|| Failure::NotFound(format!("there is no datastore {name} in namespace {namespace}")))
+}
+
+/// The namespace of the control plane of a tenant's cluster.
+async fn find_namespace(client: &Client, cluster: &str, context: &Context) -> Result<String, Failure> {
+    let project = &context.global.project;
+    let tenants: Api<TenantCluster> = Api::namespaced(client.clone(), &format!("project-{project}"));
+    let found = tenants.get_opt(cluster).await.map_err(Failure::from_error)?;
+    let missing = || Failure::NotFound(format!("there is no cluster {cluster} in project {project}"));
+    let cpid = found.ok_or_else(missing)?.status.and_then(|status| status.cpid);
+    let early = || Failure::NotFound(format!("cluster {cluster} has no control plane yet"));
+    Ok(format!("cp-{}", cpid.ok_or_else(early)?))
 }
 
 async fn list(client: &Client, context: &Context) -> Result<(), Failure> {

@@ -54,7 +54,8 @@ pub async fn recover(
     api.patch(&found.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(Failure::from_error)?;
-    let waiting = wait(api, &found.name_any(), &name);
+    let datastore = found.name_any();
+    let waiting = wait(api, &datastore, &name);
     let late = |_| {
         let seconds = context.global.timeout.as_secs();
         Failure::TimedOut(format!(
