@@ -80,7 +80,8 @@ pub struct EtcdRestoreStatus {
     /// What is lost by it, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<String>,
-    /// The state in the standard form, `Ready` first; `Verified` once the snapshot was read whole.
+    /// The state in the standard form, `Ready` first; `Verified` once the snapshot was read whole, `Progressing`
+    /// from when the datastore was asked until the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

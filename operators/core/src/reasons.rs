@@ -53,3 +53,5 @@ pub const NOT_CHECKED_IN: &str = "NotCheckedIn";
 pub const NO_QUORUM: &str = "NoQuorum";
 /// No more members may be added or removed right now; the message says why.
 pub const BLOCKED: &str = "Blocked";
+/// Another of its kind has taken its place.
+pub const SUPERSEDED: &str = "Superseded";

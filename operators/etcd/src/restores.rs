@@ -9,10 +9,11 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skep_api::etcd_restore::{EtcdRestoreStatus, VERIFIED};
 use skep_api::{EtcdCluster, EtcdRestore};
+use skep_core::reasons::PROGRESSING;
 use skep_core::{labels, reasons};
 use skep_runtime::error::chain;
 use skep_runtime::{
-    Applier, ApplyError, Categorised, ConditionStatus, Conditions, Events, Outcome, Reconcile,
+    Applier, ApplyError, Categorised, ConditionStatus, Conditions, Events, Outcome, Reconcile, conditions,
 };
 use skep_snapshots::{InvalidName, Manifest, Owner, SnapshotError, SnapshotId};
 
@@ -104,7 +105,7 @@ impl Reconcile<EtcdRestore> for Restorer {
         let Some(object) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
             return Ok(Outcome::skipped("the object is gone"));
         };
-        if is_true(&object, reasons::READY) {
+        if is_true(&object, reasons::READY) || is_superseded(&object) {
             return Ok(Outcome::Converged);
         }
         let result = self.lead(&namespace, &object).await;
@@ -187,55 +188,62 @@ impl Restorer {
 
     /// Sets the datastore's `spec.restore`, and waits until its members serve the data.
     async fn have_it_done(&self, namespace: &str, object: &EtcdRestore) -> Result<Outcome, RestoresError> {
-        let asked = object.uid().unwrap_or_default();
+        let own = object.uid().unwrap_or_default();
         let name = &object.spec.cluster;
         let api: Api<EtcdCluster> = Api::namespaced(self.client.clone(), namespace);
         let found = api.get_opt(name).await.map_err(read("the datastore"))?;
         let found = found.ok_or_else(|| BackupError::NoCluster(name.clone()))?;
         let status = found.status.clone().unwrap_or_default();
-        if status.restored.as_ref() == Some(&asked) {
-            return self.wait_until_whole(object, &status.conditions).await;
+        let asked = found.spec.restore.as_ref().map(|restore| restore.name.as_str());
+        match next_step(
+            &own,
+            is_true(object, PROGRESSING),
+            asked,
+            status.restored.as_deref(),
+        ) {
+            Step::Ask => {
+                self.ask(&api, object, &found).await?;
+                self.tell_waiting(object, &format!("EtcdCluster {name} was asked for it"))
+                    .await
+            }
+            Step::Follow => {
+                let ready = conditions::find(&status.conditions, reasons::READY);
+                let what = ready.map_or("it is being looked at", |ready| ready.message.as_str());
+                self.tell_waiting(object, &format!("waiting for EtcdCluster {name}: {what}"))
+                    .await
+            }
+            Step::Finish => self.wait_until_whole(object, &status.conditions).await,
+            Step::GiveUp => self.tell_superseded(object).await,
         }
-        if found.spec.restore.as_ref().map(|restore| &restore.name) != Some(&asked) {
-            let owner = object
-                .spec
-                .owner
-                .clone()
-                .or_else(|| found.uid())
-                .unwrap_or_default();
-            let snapshot = object.status.as_ref().and_then(|status| status.snapshot.clone());
-            // With the unique id: a namesake that was made since is another datastore.
-            let patch = json!({
-                "metadata": {"uid": found.uid()},
-                "spec": {"restore": {"name": asked, "owner": owner, "snapshot": snapshot, "member": null}},
-            });
-            let params = PatchParams {
-                field_manager: Some(labels::field_manager(CONTROLLER)),
-                ..PatchParams::default()
-            };
-            let ask = |source| RestoresError::Ask {
-                cluster: name.clone(),
-                source,
-            };
-            api.patch(name, &params, &Patch::Merge(patch))
-                .await
-                .map_err(ask)?;
-            self.events
-                .normal(
-                    object,
-                    "RestoreBegun",
-                    "Restore",
-                    "the datastore was asked for the restore",
-                )
-                .await;
-        }
-        let ready = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == reasons::READY);
-        let what = ready.map_or("it is being looked at", |ready| ready.message.as_str());
-        self.tell_waiting(object, &format!("waiting for EtcdCluster {name}: {what}"))
+    }
+
+    async fn ask(
+        &self,
+        api: &Api<EtcdCluster>,
+        object: &EtcdRestore,
+        found: &EtcdCluster,
+    ) -> Result<(), RestoresError> {
+        let owner = object.spec.owner.clone().or_else(|| found.uid());
+        let snapshot = object.status.as_ref().and_then(|status| status.snapshot.clone());
+        // With the unique id: a namesake that was made since is another datastore.
+        let patch = json!({
+            "metadata": {"uid": found.uid()},
+            "spec": {"restore": {"name": object.uid(), "owner": owner, "snapshot": snapshot, "member": null}},
+        });
+        let params = PatchParams {
+            field_manager: Some(labels::field_manager(CONTROLLER)),
+            ..PatchParams::default()
+        };
+        let cluster = &object.spec.cluster;
+        api.patch(cluster, &params, &Patch::Merge(patch))
             .await
+            .map_err(|source| RestoresError::Ask {
+                cluster: cluster.clone(),
+                source,
+            })?;
+        let note = "the datastore was asked for the restore";
+        self.events.normal(object, "RestoreBegun", "Restore", note).await;
+        Ok(())
     }
 
     async fn wait_until_whole(
@@ -244,39 +252,47 @@ impl Restorer {
         conditions: &[Condition],
     ) -> Result<Outcome, RestoresError> {
         let name = &object.spec.cluster;
-        let ready = conditions
-            .iter()
-            .find(|condition| condition.type_ == reasons::READY);
-        if let Some(ready) = ready.filter(|ready| ready.status != "True") {
-            let text = format!(
-                "the data are restored and served; waiting for EtcdCluster {name}: {}",
-                ready.message
-            );
+        let ready = conditions::find(conditions, reasons::READY);
+        if ready.is_none_or(|ready| ready.status != "True") {
+            let what = ready.map_or("it is being looked at", |ready| ready.message.as_str());
+            let text = format!("the data are restored and served; waiting for EtcdCluster {name}: {what}");
             return self.tell_waiting(object, &text).await;
         }
         let status = object.status.clone().unwrap_or_default();
         let snapshot = status.snapshot.clone().unwrap_or_default();
         let text = format!("EtcdCluster {name} serves the data of snapshot {snapshot}");
-        let conditions = Self::conditions(object).keep(VERIFIED).set(
-            reasons::READY,
-            ConditionStatus::True,
-            reasons::AS_DESIRED,
-            &text,
-        );
+        let conditions = Self::conditions(object)
+            .keep(VERIFIED)
+            .set(PROGRESSING, ConditionStatus::False, reasons::AS_DESIRED, &text)
+            .set(reasons::READY, ConditionStatus::True, reasons::AS_DESIRED, &text);
         self.write(object, conditions).await?;
         self.events.normal(object, "Restored", "Restore", &text).await;
         Ok(Outcome::Converged)
     }
 
     async fn tell_waiting(&self, object: &EtcdRestore, text: &str) -> Result<Outcome, RestoresError> {
-        let conditions = Self::conditions(object).keep(VERIFIED).set(
-            reasons::READY,
-            ConditionStatus::False,
-            reasons::WAITING,
-            text,
-        );
+        let conditions = Self::conditions(object)
+            .keep(VERIFIED)
+            .set(PROGRESSING, ConditionStatus::True, reasons::WAITING, text)
+            .set(reasons::READY, ConditionStatus::False, reasons::WAITING, text);
         self.write(object, conditions).await?;
         Ok(Outcome::waiting(text, SOON))
+    }
+
+    /// The end of a restore whose place another has taken: asking again would undo what a person wanted later.
+    async fn tell_superseded(&self, object: &EtcdRestore) -> Result<Outcome, RestoresError> {
+        let name = &object.spec.cluster;
+        let text =
+            format!("another restore of EtcdCluster {name} was approved later and has taken its place");
+        let conditions = Self::conditions(object)
+            .keep(VERIFIED)
+            .set(PROGRESSING, ConditionStatus::False, reasons::SUPERSEDED, &text)
+            .set(reasons::READY, ConditionStatus::False, reasons::SUPERSEDED, &text);
+        self.write(object, conditions).await?;
+        self.events
+            .warning(object, "RestoreSuperseded", "Restore", &text)
+            .await;
+        Ok(Outcome::Converged)
     }
 
     async fn tell_failure(&self, object: &EtcdRestore, error: &RestoresError) -> Result<(), RestoresError> {
@@ -287,6 +303,7 @@ impl Restorer {
         } else {
             conditions = conditions.set(VERIFIED, ConditionStatus::False, reasons::REFUSED, &text);
         }
+        let conditions = conditions.keep(PROGRESSING);
         let conditions = conditions.set(reasons::READY, ConditionStatus::False, reasons::FAILED, &text);
         self.write(object, conditions).await?;
         self.events
@@ -322,6 +339,37 @@ fn is_true(object: &EtcdRestore, type_: &str) -> bool {
         .any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
+fn is_superseded(object: &EtcdRestore) -> bool {
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == reasons::READY && condition.reason == reasons::SUPERSEDED)
+}
+
+/// What a restore that a person approved does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// It asks the datastore.
+    Ask,
+    /// It waits for the datastore to begin and to serve.
+    Follow,
+    /// Its data are served; it waits for all members.
+    Finish,
+    /// Another was asked for since.
+    GiveUp,
+}
+
+/// `asked` and `done` are the names of the restores that the datastore was last asked for and has last done; a restore
+/// asks once, so that of two that are approved the later is done and neither is done twice.
+fn next_step(own: &str, has_asked: bool, asked: Option<&str>, done: Option<&str>) -> Step {
+    match (asked, done) {
+        (_, Some(done)) if done == own => Step::Finish,
+        (Some(asked), _) if asked == own => Step::Follow,
+        (Some(_), _) if has_asked => Step::GiveUp,
+        _ => Step::Ask,
+    }
+}
+
 /// Which writes are not in a snapshot, for people.
 fn describe_loss(manifest: &Manifest, now: Timestamp) -> String {
     let taken = manifest.about.id().taken_at();
@@ -333,4 +381,27 @@ fn describe_loss(manifest: &Manifest, now: Timestamp) -> String {
 
 fn name(field: &'static str) -> impl FnOnce(InvalidName) -> RestoresError {
     move |source| RestoresError::Name { field, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_that_are_approved_the_later_is_done_and_neither_twice() {
+        assert_eq!(next_step("a", false, None, None), Step::Ask);
+        // Its own note that it has asked may be lost; the datastore still knows.
+        assert_eq!(next_step("a", false, Some("a"), None), Step::Follow);
+        assert_eq!(next_step("b", false, Some("a"), None), Step::Ask);
+        assert_eq!(next_step("a", true, Some("b"), None), Step::GiveUp);
+        assert_eq!(next_step("a", true, Some("b"), Some("b")), Step::GiveUp);
+        assert_eq!(next_step("b", true, Some("b"), Some("b")), Step::Finish);
+        // One that was done before another was asked for is done.
+        assert_eq!(next_step("a", true, Some("b"), Some("a")), Step::Finish);
+    }
+
+    #[test]
+    fn one_that_was_taken_out_of_the_spec_is_asked_for_again() {
+        assert_eq!(next_step("a", true, None, None), Step::Ask);
+    }
 }
