@@ -2,7 +2,7 @@
 //!
 //! Every call is bounded, goes to one named member over verified TLS, and may be repeated.
 
-mod wire;
+pub mod wire;
 
 use std::fmt;
 use std::sync::Arc;

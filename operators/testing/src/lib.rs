@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use skep_pki::{CertificateAuthority, LeafRequest, San, ServiceAccountKeys};
 
 const ADMIN_TOKEN: &str = "admin-of-this-test";
+const AUDIT_LOG: &str = "audit.log";
 
 /// What a cluster has beside its API.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct Options {
     pub users: Vec<(&'static str, &'static str)>,
     /// Controllers of kube-controller-manager that run, such as `garbage-collector-controller`.
     pub controllers: Vec<&'static str>,
+    /// Users whose requests the API server writes down, see [`Cluster::audit_log`].
+    pub audited: Vec<&'static str>,
 }
 
 /// A cluster of an API server and its datastore; all of it ends when it is dropped.
@@ -177,15 +180,25 @@ impl Cluster {
         }
     }
 
+    /// What the users of [`Options::audited`] asked for, one `audit.k8s.io/v1` event a line, written before the answer.
+    pub fn audit_log(&self) -> PathBuf {
+        self.directory.path().join(AUDIT_LOG)
+    }
+
     /// The administrator's kubeconfig, as JSON.
     pub fn kubeconfig(&self) -> Value {
+        self.kubeconfig_of(ADMIN_TOKEN)
+    }
+
+    /// The kubeconfig of one of the users of [`Options`], as JSON.
+    pub fn kubeconfig_of(&self, token: &str) -> Value {
         let authority = self.directory.path().join("ca.crt");
         let cluster =
             json!({"server": format!("https://127.0.0.1:{}", self.port), "certificate-authority": authority});
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": {"token": ADMIN_TOKEN}}],
+            "users": [{"name": "test", "user": {"token": token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         })
     }
@@ -267,7 +280,7 @@ fn api_server_arguments(
     for (number, (token, user)) in options.users.iter().enumerate() {
         writeln!(tokens, "{token},{user},{}", number + 2).unwrap();
     }
-    vec![
+    let mut arguments = vec![
         format!("--etcd-servers={etcd}"),
         format!("--secure-port={port}"),
         "--bind-address=127.0.0.1".to_owned(),
@@ -291,5 +304,20 @@ fn api_server_arguments(
         // Loopback, so that a Service's address refuses at once instead of leading anywhere.
         "--service-cluster-ip-range=127.77.0.0/16".to_owned(),
         "--disable-admission-plugins=ServiceAccount".to_owned(),
-    ]
+    ];
+    if !options.audited.is_empty() {
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+            "rules": [{"level": "Metadata", "users": options.audited}, {"level": "None"}],
+        });
+        let policy = file("audit-policy.json", &policy.to_string());
+        arguments.push(format!("--audit-policy-file={policy}"));
+        arguments.push(format!(
+            "--audit-log-path={}",
+            directory.join(AUDIT_LOG).display()
+        ));
+        // Never another file: whoever reads it goes on where they were.
+        arguments.push("--audit-log-maxsize=2000".to_owned());
+    }
+    arguments
 }
