@@ -20,16 +20,24 @@ pub fn is_inside() -> bool {
 pub fn run_again(arguments: &[&str]) -> Result<bool> {
     // Inside there is no network for Go to fetch a module from.
     build_porcupine(&porcupine()?)?;
+    let status = again(arguments)?.status().context("cannot run unshare")?;
+    Ok(status.success())
+}
+
+/// This program inside, not started yet; whoever kills it has killed all that it started.
+///
+/// # Errors
+/// When this program's own file is not found.
+pub fn again(arguments: &[&str]) -> Result<Command> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let status = Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid"])
         .args(["--fork", "--kill-child=KILL", "--mount-proc", "--"])
         .arg(program)
         .args(arguments)
-        .env(MARK, "1")
-        .status()
-        .context("cannot run unshare")?;
-    Ok(status.success())
+        .env(MARK, "1");
+    Ok(command)
 }
 
 /// Where the judge of histories is.

@@ -5,16 +5,16 @@
 //! have stopped the cluster is whole and the operator writes nothing any more.
 
 mod checks;
-mod container;
+pub(crate) mod container;
 mod faults;
 pub mod history;
-mod hosts;
+pub(crate) mod hosts;
 pub mod inside;
-mod kubelet;
-mod kv;
-mod machine;
+pub(crate) mod kubelet;
+pub(crate) mod kv;
+pub(crate) mod machine;
 pub mod operator;
-mod stage;
+pub(crate) mod stage;
 pub mod writers;
 
 use std::sync::OnceLock;
@@ -52,7 +52,8 @@ impl EtcdSoak {
             return Ok(soak);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let stage = runtime.block_on(Stage::set())?;
+        let directory = crate::bench::directory()?.with_file_name("soak").join("etcd");
+        let stage = runtime.block_on(Stage::set(directory, &skep_testing::Options::default()))?;
         Ok(SHARED.get_or_init(|| Self { runtime, stage }))
     }
 
@@ -288,7 +289,7 @@ async fn settle(
         .context("clients do not end")?;
     site.is_silent(silence).await?;
     site.has_all_volumes().await?;
-    let checked = history.check(site.porcupine())?;
+    let checked = history.check(&inside::porcupine()?)?;
     ensure!(
         checked.writes > 20,
         "hardly a write was acknowledged: {checked:?}"

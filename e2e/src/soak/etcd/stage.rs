@@ -1,6 +1,6 @@
 //! Where rounds take place: one kube-apiserver for all, and a namespace with an operator of its own for each.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,28 +30,28 @@ const CLIENT: &str = "soak";
 
 /// What all rounds share.
 pub struct Stage {
-    cluster: Cluster,
+    /// The API server, with the definitions of all kinds.
+    pub cluster: Cluster,
+    /// Where everything lies.
+    pub directory: PathBuf,
+    /// By which names members find each other.
+    pub hosts: Hosts,
     kubeconfig: PathBuf,
-    directory: PathBuf,
-    hosts: Hosts,
-    porcupine: PathBuf,
 }
 
 impl Stage {
-    /// Sets it; what an earlier run left in the directory goes.
+    /// Sets it in a directory; what an earlier run left there goes.
     ///
     /// # Errors
     /// When something cannot be made or does not start.
-    pub async fn set() -> Result<Self> {
-        let directory = crate::bench::directory()?.with_file_name("soak").join("etcd");
+    pub async fn set(directory: PathBuf, options: &Options) -> Result<Self> {
         if directory.exists() {
             std::fs::remove_dir_all(&directory)
                 .with_context(|| format!("cannot empty {}", directory.display()))?;
         }
         std::fs::create_dir_all(&directory)?;
         let hosts = Hosts::new(inside::furnish(&directory)?);
-        let porcupine = inside::porcupine()?;
-        let cluster = Cluster::start(&Options::default()).await;
+        let cluster = Cluster::start(options).await;
         cluster.install_definitions().await;
         for zone in ZONES {
             let name = format!("node-{zone}");
@@ -64,10 +64,9 @@ impl Stage {
         std::fs::write(&kubeconfig, cluster.kubeconfig().to_string())?;
         Ok(Self {
             cluster,
-            kubeconfig,
             directory,
             hosts,
-            porcupine,
+            kubeconfig,
         })
     }
 }
@@ -344,11 +343,6 @@ impl<'a> Site<'a> {
                 () = tokio::time::sleep(Duration::from_millis(200)) => self.tend_operator()?,
             }
         }
-    }
-
-    /// The judge of histories.
-    pub fn porcupine(&self) -> &Path {
-        &self.stage.porcupine
     }
 
     /// Deletes the cluster and waits until the operator is done with it.
