@@ -88,11 +88,19 @@ impl Process {
 
 /// The anonymous memory of one process in bytes; nothing for one that is gone or the kernel's own.
 pub fn anonymous(pid: i32) -> Option<u64> {
-    parse_anonymous(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    parse_bytes(
+        "RssAnon:",
+        &fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
+    )
 }
 
-fn parse_anonymous(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+/// All memory of one process in bytes, pages of files that it shares with others included.
+pub fn resident(pid: i32) -> Option<u64> {
+    parse_bytes("VmRSS:", &fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn parse_bytes(key: &str, status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -146,11 +154,12 @@ mod tests {
     #[test]
     fn the_kernel_tells_kibibytes() {
         assert_eq!(
-            parse_anonymous("Name:\tx\nRssAnon:\t    2048 kB\nRssFile:\t 1 kB\n"),
+            parse_bytes("RssAnon:", "Name:\tx\nRssAnon:\t    2048 kB\nRssFile:\t 1 kB\n"),
             Some(2 << 20)
         );
-        assert_eq!(parse_anonymous("Name:\tkthreadd\n"), None);
+        assert_eq!(parse_bytes("RssAnon:", "Name:\tkthreadd\n"), None);
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(anonymous(own).unwrap() > 0);
+        assert!(resident(own) > anonymous(own));
     }
 }

@@ -45,6 +45,25 @@ pub fn instance() -> String {
     set.unwrap_or_else(|| "skep".to_owned())
 }
 
+/// The `skep` command: the one that `SKEP` names, or the one beside this program.
+pub fn skep() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let beside = program.parent().unwrap_or(Path::new(".")).join("skep");
+    let skep = set("SKEP").unwrap_or(beside);
+    ensure!(
+        skep.is_file(),
+        "{} is not there; run `make build`",
+        skep.display()
+    );
+    Ok(skep)
+}
+
+fn set(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
 /// Runs a benchmark on a platform and says whether its gates hold.
 pub async fn run(name: &str) -> Result<bool> {
     let site = Site::choose()?;
@@ -71,7 +90,7 @@ pub async fn interrupted() -> Result<()> {
     Ok(())
 }
 
-fn verdict(status: ExitStatus) -> Result<bool> {
+pub(super) fn verdict(status: ExitStatus) -> Result<bool> {
     match status.code() {
         Some(0) => Ok(true),
         Some(1) => Ok(false),
@@ -90,19 +109,7 @@ struct Site {
 
 impl Site {
     fn choose() -> Result<Self> {
-        let set = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let beside = program.parent().unwrap_or(Path::new(".")).join("skep");
-        let skep = set("SKEP").unwrap_or(beside);
-        ensure!(
-            skep.is_file(),
-            "{} is not there; run `make build`",
-            skep.display()
-        );
+        let skep = skep()?;
         let Some(home) = set("SKEP_HOME") else {
             return Ok(Self {
                 owner: Owner::Benchmark,
@@ -171,7 +178,7 @@ impl Site {
 }
 
 /// Waits for a child; after a signal to us it is asked to end and given time to.
-async fn wait(child: &mut Child) -> Result<ExitStatus> {
+pub(super) async fn wait(child: &mut Child) -> Result<ExitStatus> {
     tokio::select! {
         status = child.wait() => return Ok(status?),
         signalled = interrupted() => signalled?,
