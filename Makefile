@@ -42,8 +42,7 @@ conformance: ## Upstream's conformance tests that are listed, against a platform
 
 .PHONY: bench
 bench: build ## The benchmarks, or one with T=NAME: tables, and target/bench/NAME.json
-	cargo build --release --locked -p skep-e2e --bin bench
-	$(CARGO_TARGET_DIR)/release/bench $(T)
+	e2e/bench $(T)
 
 .PHONY: soak
 soak: ## Long seeded runs that look for faults, or one with T=NAME; goes on where it was; SEED=n repeats a round

@@ -5,6 +5,7 @@
 //! measured; a benchmark has a module of its own.
 
 pub mod create;
+pub mod etcd;
 pub mod figure;
 pub mod load;
 pub mod memory;
@@ -20,13 +21,14 @@ pub use figure::{Bound, Figure, Spread};
 pub use report::Report;
 
 /// The benchmarks that there are, in the order in which all of them are run.
-pub const NAMES: [&str; 2] = ["create", "planner"];
+pub const NAMES: [&str; 3] = ["create", "planner", "etcd"];
 
 /// Runs one benchmark and says whether its gates hold.
 pub async fn run(name: &str) -> Result<bool> {
     match name {
         "create" => create::run().await,
         "planner" => planner::run().await,
+        "etcd" => etcd::run().await,
         _ => bail!("there is no benchmark {name}; there are: {}", NAMES.join(", ")),
     }
 }

@@ -7,6 +7,16 @@ use skep_e2e::bench::{NAMES, run};
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut names: Vec<String> = std::env::args().skip(1).collect();
+    // The benchmark of etcd runs the operator of its one cluster as a process of its own.
+    if names == ["operator"] {
+        return match skep_e2e::soak::etcd::operator::be().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("operator: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     if let Some(unknown) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
         eprintln!("there is no benchmark {unknown}; there are: {}", NAMES.join(", "));
         return ExitCode::from(2);
