@@ -83,7 +83,7 @@ impl Cluster {
             member,
             calls,
         };
-        let mut server = Server::builder().tls_config(tls)?;
+        let server = Server::builder().tls_config(tls)?;
         let name = name.to_owned();
         tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
@@ -213,7 +213,10 @@ impl Cluster {
                 .await
             }
             "/etcdserverpb.Cluster/MemberAdd" => {
-                unary(request, |asked| self.with(|members| members.add(&asked))).await
+                unary(request, |asked: MemberAddRequest| {
+                    self.with(|members| members.add(&asked))
+                })
+                .await
             }
             "/etcdserverpb.Cluster/MemberPromote" => {
                 unary(request, |asked: MemberIdRequest| {
