@@ -15,6 +15,7 @@ use super::CLUSTER;
 use crate::soak::etcd::container::{Readiness, Running};
 use crate::soak::etcd::hosts::Hosts;
 use crate::soak::etcd::machine::{Machines, Network, Volume};
+use crate::soak::etcd::stage::Size;
 
 /// Its etcds; they are killed when dropped.
 pub struct Hand {
@@ -88,7 +89,7 @@ fn prepare(pod: &Pod, name: &str, directory: &Path) -> Result<Running> {
         uid: name.to_owned(),
         child: None,
         network: Network::attach()?,
-        volume: Volume::open(directory, name)?,
+        volume: Volume::open(directory, name, Size::SMALL.volume)?,
         restarts: -1,
         ended: None,
         last_exit: None,

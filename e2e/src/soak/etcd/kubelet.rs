@@ -185,7 +185,8 @@ impl Kubelet {
         let Some(found) = found.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
             return Ok(false);
         };
-        let volume = Volume::open(&self.directory, &found.uid().unwrap_or_default())?;
+        let size = requested(&found).context("a claim of no size")?;
+        let volume = Volume::open(&self.directory, &found.uid().unwrap_or_default(), size)?;
         let network = Network::attach()?;
         let machine = Machine {
             process: None,
@@ -305,6 +306,12 @@ fn expected(result: kube::Result<()>) -> Result<()> {
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// The size that a claim asks for.
+fn requested(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let resources = claim.spec.as_ref()?.resources.as_ref()?;
+    Some(&resources.requests.as_ref()?.get("storage")?.0)
 }
 
 fn claim(pod: &Pod) -> Result<String> {

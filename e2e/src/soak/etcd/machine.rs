@@ -155,22 +155,19 @@ pub struct Volume {
     pub path: PathBuf,
 }
 
-/// Five log files of 64 MB, as the operator reckons, and a small database.
-const VOLUME_SIZE: &str = "512M";
-
 impl Volume {
-    /// Makes one, or takes the one that is there.
+    /// Makes one of a size such as `512Mi`, or takes the one that is there.
     ///
     /// # Errors
     /// When it cannot be made or mounted.
-    pub fn open(directory: &Path, name: &str) -> Result<Self> {
+    pub fn open(directory: &Path, name: &str, size: &str) -> Result<Self> {
         let path = directory.join(name);
         if path.exists() {
             return Ok(Self { path });
         }
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let file = directory.join(format!("{name}.img")).display().to_string();
-        run("truncate", &["-s", VOLUME_SIZE, &file])?;
+        run("truncate", &["-s", &format!("{size}B"), &file])?;
         run("mkfs.ext4", &["-q", "-F", "-m", "0", &file])?;
         run("mount", &["-o", "loop", &file, &path.display().to_string()])?;
         Ok(Self { path })

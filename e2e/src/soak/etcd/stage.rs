@@ -28,6 +28,26 @@ const CLUSTER: &str = "etcd";
 /// The name that the clients' certificate has.
 const CLIENT: &str = "soak";
 
+/// How much a cluster may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// The size of each member's volume.
+    pub volume: &'static str,
+    /// The most bytes that its database may have.
+    pub quota_bytes: i64,
+    /// The soft limit of each member's heap.
+    pub heap: &'static str,
+}
+
+impl Size {
+    /// The smallest database that there may be, and five log files of 64 MB, as the operator reckons.
+    pub const SMALL: Self = Self {
+        volume: "512Mi",
+        quota_bytes: 64 << 20,
+        heap: "384MiB",
+    };
+}
+
 /// What all rounds share.
 pub struct Stage {
     /// The API server, with the definitions of all kinds.
@@ -99,6 +119,21 @@ impl<'a> Site<'a> {
         version: &str,
         calls: Option<u64>,
     ) -> Result<Self> {
+        Self::open_sized(stage, namespace, members, version, calls, Size::SMALL).await
+    }
+
+    /// The same with a cluster of another size.
+    ///
+    /// # Errors
+    /// When the cluster is refused, or the operator does not start.
+    pub async fn open_sized(
+        stage: &'a Stage,
+        namespace: &str,
+        members: i32,
+        version: &str,
+        calls: Option<u64>,
+        size: Size,
+    ) -> Result<Self> {
         let client = stage.cluster.admin.clone();
         let directory = stage.directory.join(namespace);
         std::fs::create_dir_all(&directory)?;
@@ -107,9 +142,9 @@ impl<'a> Site<'a> {
         stage.cluster.apply(json!({
             "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster",
             "metadata": {"name": CLUSTER, "namespace": namespace},
-            "spec": {"version": version, "image": image(version), "members": members, "volumeSize": "512Mi",
-                "storageClass": "local", "quotaBytes": 67_108_864, "clients": [CLIENT],
-                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi", "goMemoryLimit": "384MiB"}},
+            "spec": {"version": version, "image": image(version), "members": members, "volumeSize": size.volume,
+                "storageClass": "local", "quotaBytes": size.quota_bytes, "clients": [CLIENT],
+                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi", "goMemoryLimit": size.heap}},
         })).await;
         let kubelet = Kubelet::new(
             client.clone(),
