@@ -16,7 +16,7 @@ use crate::validate::InvalidSpec;
 
 /// As far as revisions go up at once, so that whoever has seen a later one than the snapshot's never sees it again with
 /// other data. Source: etcd's documentation of `--bump-revision`; it is more than a week of 1500 writes a second.
-const BUMP: &str = "1000000000";
+pub const BUMP: &str = "1000000000";
 const TOOL: &str = "etcdutl";
 
 /// What to restore, and for whom.

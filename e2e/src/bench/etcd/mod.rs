@@ -1,4 +1,5 @@
-//! The benchmark `etcd`: what the etcd operator costs at rest, and what a cluster of its making is worth beside one by hand.
+//! The benchmark `etcd`: what the etcd operator costs at rest, and what a cluster of its making, its snapshots and its
+//! restores are worth beside those by hand.
 //!
 //! Everything runs as plain processes in namespaces of their own for network, mounts and processes, and so ends with
 //! this program however that ends; files lie in one directory that goes with it.
@@ -11,7 +12,9 @@ mod nodes;
 mod operator;
 mod pair;
 mod puts;
+mod snapshots;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,19 +42,25 @@ struct Settings {
     pairs: usize,
     /// How long a sample is.
     sample: Duration,
+    /// Pairs of snapshots and restores, the operator's and by hand.
+    snapshots: usize,
+    /// Bytes of the values in the database that snapshots are taken of.
+    snapshot_bytes: usize,
     /// Where the operator's log goes; it is left behind.
     log: PathBuf,
 }
 
 impl Settings {
-    /// What is promised, or what `ETCD_CLUSTERS`, `ETCD_MINUTES`, `ETCD_PAIRS` and `ETCD_SAMPLE` (seconds) say; no
-    /// cluster at rest, or no pair, leaves that part out.
+    /// What is promised, or what `ETCD_CLUSTERS`, `ETCD_MINUTES`, `ETCD_PAIRS`, `ETCD_SAMPLE` (seconds), `ETCD_SNAPSHOTS`
+    /// and `ETCD_SNAPSHOT_MB` say; no cluster at rest, no pair, or no snapshot leaves that part out.
     fn from_environment() -> Result<Self> {
         Ok(Self {
             clusters: setting("ETCD_CLUSTERS", 100)?,
             windows: setting("ETCD_MINUTES", 3_usize)?.max(1),
             pairs: setting("ETCD_PAIRS", 5)?,
             sample: Duration::from_secs(setting("ETCD_SAMPLE", 10)?),
+            snapshots: setting("ETCD_SNAPSHOTS", 5)?,
+            snapshot_bytes: setting("ETCD_SNAPSHOT_MB", 1000_usize)? * 1_000_000,
             log: super::directory()?.join("etcd-operator.log"),
         })
     }
@@ -63,11 +72,7 @@ pub async fn run() -> Result<bool> {
         return measure(&place()?).await;
     }
     site::skep()?;
-    if std::env::var_os("SKEP_TEST_BIN").is_none_or(|path| path.is_empty()) {
-        bail!(
-            "SKEP_TEST_BIN names no directory with etcd and kube-apiserver; `make bench T=etcd` builds and names one"
-        );
-    }
+    let programs = programs()?;
     let directory = place()?;
     remove(&directory).await?;
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -75,6 +80,7 @@ pub async fn run() -> Result<bool> {
     // A group of its own: what is to be ended is ended here.
     command
         .env("TMPDIR", &directory)
+        .env("PATH", programs)
         .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn().context("cannot run unshare")?;
@@ -89,6 +95,19 @@ pub async fn run() -> Result<bool> {
     let holds = site::verdict(ended?)?;
     removed?;
     Ok(holds)
+}
+
+/// The search path with the programs of `SKEP_TEST_BIN` first: restores run the etcdutl that they find.
+fn programs() -> Result<OsString> {
+    let directory = std::env::var_os("SKEP_TEST_BIN").map(PathBuf::from);
+    let directory = directory.filter(|directory| directory.join("etcdutl").is_file());
+    let directory = directory.context(
+        "SKEP_TEST_BIN names no directory with etcd, etcdctl, etcdutl and kube-apiserver; \
+         `make bench T=etcd` builds and names one",
+    )?;
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(directory).chain(std::env::split_paths(&inherited));
+    Ok(std::env::join_paths(all)?)
 }
 
 async fn measure(directory: &Path) -> Result<bool> {
@@ -107,6 +126,9 @@ async fn measure(directory: &Path) -> Result<bool> {
     }
     if settings.pairs > 0 {
         pair::add(&mut report, &stage, &settings, &mut quiet).await?;
+    }
+    if settings.snapshots > 0 {
+        snapshots::add(&mut report, &stage, &settings, &mut quiet).await?;
     }
     report.print();
     println!("written to {}", report.write()?.display());

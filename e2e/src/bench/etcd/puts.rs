@@ -77,14 +77,19 @@ impl Cluster {
     }
 }
 
+/// Connects to a member as the operator does.
+pub async fn connect(member: &Target, patience: Duration) -> Result<Kv> {
+    let own = Identified {
+        authority: member.credentials.authority.clone().into_bytes(),
+        certificate: member.credentials.certificate.clone().into_bytes(),
+        key: member.credentials.key.clone().into_bytes(),
+    };
+    Kv::connect(&member.address, &member.server_name, &own, patience).await
+}
+
 /// The times of one client's puts, in milliseconds.
 async fn put(leader: &Target, client: u32, end: Instant) -> Result<Vec<f64>> {
-    let own = Identified {
-        authority: leader.credentials.authority.clone().into_bytes(),
-        certificate: leader.credentials.certificate.clone().into_bytes(),
-        key: leader.credentials.key.clone().into_bytes(),
-    };
-    let mut etcd = Kv::connect(&leader.address, &leader.server_name, &own, PATIENCE).await?;
+    let mut etcd = connect(leader, PATIENCE).await?;
     let value = "x".repeat(VALUE_BYTES);
     let mut times = Vec::new();
     for number in 0_u32.. {
