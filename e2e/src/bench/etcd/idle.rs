@@ -211,7 +211,12 @@ impl Measured {
         let minutes = f64::from(u32::try_from(self.cores.len())?);
         let writes = [f64::from(u32::try_from(self.writes.write_count())?) / minutes];
         add("writes to the API server", &writes, "a minute", Some(0.0))?;
-        add("renewals of its lease", &self.renewals, "a minute", None)?;
+        add(
+            "renewals of its lease, no writes by this count",
+            &self.renewals,
+            "a minute",
+            None,
+        )?;
         add("reads of the API server", &self.reads, "a minute", None)?;
         add("calls to members", &self.calls, "a minute", None)?;
         for (what, count) in &self.writes.writes {
