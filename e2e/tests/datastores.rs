@@ -12,17 +12,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use skep_api::EtcdCluster;
-use skep_api::etcd_cluster::EtcdClusterStatus;
+use skep_api::etcd_cluster::{EtcdClusterStatus, MemberAction};
 use skep_e2e::containers::{find, running, signal_container};
 use skep_e2e::platform::eventually;
 use skep_e2e::runbook::follow;
@@ -58,17 +60,26 @@ impl Datastore {
         namespaces
             .patch(namespace, &params, &Patch::Apply(object))
             .await?;
+        own.ask_for(version).await?;
+        own.is_whole(version).await?;
+        Ok(own)
+    }
+
+    /// Asks for three members, and does not wait.
+    async fn ask_for(&self, version: &str) -> Result<()> {
         let object = json!({
             "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster",
-            "metadata": {"name": NAME, "namespace": namespace},
+            "metadata": {"name": NAME, "namespace": self.namespace},
             "spec": {"version": version, "image": format!("localhost/etcd:{version}"), "members": 3,
                 "volumeSize": "512Mi", "storageClass": "local", "quotaBytes": 67_108_864, "clients": [CLIENT],
                 "volumePolicy": "Delete",
                 "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi"}},
         });
-        own.clusters().patch(NAME, &params, &Patch::Apply(object)).await?;
-        own.is_whole(version).await?;
-        Ok(own)
+        let params = PatchParams::apply("e2e").force();
+        self.clusters()
+            .patch(NAME, &params, &Patch::Apply(object))
+            .await?;
+        Ok(())
     }
 
     fn clusters(&self) -> Api<EtcdCluster> {
@@ -176,8 +187,19 @@ impl Datastore {
         Ok(())
     }
 
-    async fn remove(&self) -> Result<()> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+    /// The volume claims that bear the mark of a datastore of this unique id.
+    async fn claims_of(&self, uid: &str) -> Result<BTreeSet<String>> {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
+        let marked = ListParams::default().labels(&format!("skep.dev/etcd-uid={uid}"));
+        Ok(claims
+            .list(&marked)
+            .await?
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect())
+    }
+
+    async fn delete(&self) -> Result<()> {
         match self.clusters().delete(NAME, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             result => drop(result?),
@@ -189,7 +211,12 @@ impl Datastore {
             );
             Ok(())
         })
-        .await?;
+        .await
+    }
+
+    async fn remove(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        self.delete().await?;
         match namespaces.delete(&self.namespace, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             result => drop(result?),
@@ -317,9 +344,46 @@ async fn upgrade_with_a_dead_member(position: usize) -> Result<()> {
     store.remove().await
 }
 
+/// Watches all datastores; fails when members of two of them are made anew on the same node at once. Ends by being dropped.
+async fn watch_turns(seen: &Mutex<BTreeSet<String>>) -> Result<()> {
+    let client = Platform::connect()?.hub().await?;
+    let api: Api<EtcdCluster> = Api::all(client);
+    let mut turns: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).applied_objects());
+    while let Some(object) = events.try_next().await? {
+        let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        turns.remove(&name);
+        let status = object.status.unwrap_or_default();
+        let intent = status
+            .intent
+            .filter(|intent| intent.action == MemberAction::Restart);
+        let member =
+            intent.and_then(|intent| status.members.into_iter().find(|member| member.pod == intent.pod));
+        let Some((pod, node)) = member.and_then(|member| Some((member.pod, member.node?))) else {
+            continue;
+        };
+        if let Some((other, (beside, _))) = turns.iter().find(|(_, (_, taken))| *taken == node) {
+            bail!("{pod} of {name} and {beside} of {other} are made anew on {node} at once");
+        }
+        seen.lock().unwrap().insert(pod.clone());
+        turns.insert(name, (pod, node));
+    }
+    bail!("the watch ended")
+}
+
 #[tokio::test]
 async fn an_upgrade_with_a_member_already_dead_never_loses_quorum() {
-    let outcomes = futures::future::join_all((0..3).map(upgrade_with_a_dead_member)).await;
+    let seen = Mutex::default();
+    let upgrades = futures::future::join_all((0..3).map(upgrade_with_a_dead_member));
+    let outcomes = tokio::select! {
+        outcomes = upgrades => outcomes,
+        ended = watch_turns(&seen) => panic!("{:#}", ended.unwrap_err()),
+    };
+    let seen = seen.into_inner().unwrap();
+    assert!(
+        seen.len() >= 9,
+        "hardly a member was seen when it was made anew: {seen:?}"
+    );
     for (position, outcome) in outcomes.into_iter().enumerate() {
         outcome.unwrap_or_else(|error| panic!("with member {position} dead: {error:#}"));
     }
@@ -479,5 +543,59 @@ async fn a_lost_quorum_is_formed_anew_by_the_member_that_is_left() {
     let clients = store.clients("write").unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     stop(clients).await.unwrap();
+    store.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn orders_that_cross_each_other_lose_nothing() {
+    let store = Datastore::create("crossed", NEW).await.unwrap();
+    store.have_done("remember").await.unwrap();
+    store.change(json!({"members": 5})).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    store.change(json!({"members": 3})).await.unwrap();
+    store.is_whole(NEW).await.unwrap();
+    store.have_done("recall").await.unwrap();
+    let first = store.clusters().get(NAME).await.unwrap().uid().unwrap();
+    eventually("no volume is left of what was begun", || async {
+        let claims = store.claims_of(&first).await?;
+        ensure!(claims.len() == 3, "{claims:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    // A finalizer that is removed by hand: the volumes stay, and a namesake takes none of them.
+    let kept = store.claims_of(&first).await.unwrap();
+    let unheld = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let clusters = store.clusters();
+    clusters
+        .delete(NAME, &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    drop(clusters.patch(NAME, &PatchParams::default(), &unheld).await);
+    eventually("the datastore goes", || async {
+        ensure!(
+            store.clusters().get_opt(NAME).await?.is_none(),
+            "it is still there"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+    store.ask_for(NEW).await.unwrap();
+    store.is_whole(NEW).await.unwrap();
+    let second = store.clusters().get(NAME).await.unwrap().uid().unwrap();
+    assert!(store.claims_of(&second).await.unwrap().is_disjoint(&kept));
+    store.have_done("recall").await.unwrap_err();
+
+    // Deleted while it is formed.
+    store.delete().await.unwrap();
+    for pause in [0, 1500, 4000] {
+        store.ask_for(NEW).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        store.delete().await.unwrap();
+    }
+    store.ask_for(NEW).await.unwrap();
+    store.is_whole(NEW).await.unwrap();
     store.remove().await.unwrap();
 }

@@ -14,13 +14,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Node;
-use kube::ResourceExt;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use skep_api::EtcdCluster;
+use skep_api::etcd_cluster::EtcdMember;
 use skep_e2e::platform::{Output, eventually, run};
 use skep_runtime::client::{ClientUse, from_kubeconfig};
 use tokio::process::Command;
 
 const INSTANCE: &str = "skep-larger";
+const DATASTORE: &str = "moved";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 struct Larger {
@@ -42,10 +46,89 @@ impl Larger {
         run(&mut self.command(arguments), None).await.unwrap()
     }
 
-    async fn nodes(&self) -> Result<Vec<Node>> {
+    async fn client(&self) -> Result<Client> {
         let bytes = std::fs::read(self.home.path().join("hub.kubeconfig"))?;
-        let client = from_kubeconfig(&bytes, "e2e", ClientUse::Tenant).await?;
-        Ok(Api::all(client).list(&ListParams::default()).await?.items)
+        Ok(from_kubeconfig(&bytes, "e2e", ClientUse::Tenant).await?)
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        let nodes = Api::all(self.client().await?);
+        Ok(nodes.list(&ListParams::default()).await?.items)
+    }
+
+    async fn datastores(&self) -> Result<Api<EtcdCluster>> {
+        Ok(Api::namespaced(self.client().await?, "default"))
+    }
+
+    /// Makes a datastore of three members, none of them on a node.
+    async fn make_datastore(&self, avoided: &str) -> Result<()> {
+        let object = json!({
+            "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster", "metadata": {"name": DATASTORE},
+            "spec": {"version": "3.7.3", "image": "localhost/etcd:3.7.3", "members": 3, "volumeSize": "512Mi",
+                "storageClass": "local", "quotaBytes": 67_108_864, "volumePolicy": "Delete", "avoidNodes": [avoided],
+                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi"}},
+        });
+        let api = self.datastores().await?;
+        let params = PatchParams::apply("e2e");
+        api.patch(DATASTORE, &params, &Patch::Apply(object)).await?;
+        Ok(())
+    }
+
+    /// The members of the datastore by zone, each with its node, once all serve.
+    async fn members(&self) -> BTreeMap<String, EtcdMember> {
+        eventually("the datastore is whole", || async {
+            let object = self.datastores().await?.get(DATASTORE).await?;
+            let status = object.status.unwrap_or_default();
+            let ready = status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == "Ready");
+            ensure!(ready.is_some_and(|ready| ready.status == "True"), "{ready:?}");
+            ensure!(
+                status.observed_generation == object.metadata.generation,
+                "not seen yet"
+            );
+            let by_zone = status.members.into_iter();
+            Ok(by_zone
+                .map(|member| (member.zone.clone().unwrap_or_default(), member))
+                .collect())
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Has a member move by the command that the docs name, and returns its successor: the one in the same zone.
+    async fn relocate(&self, member: &EtcdMember) -> EtcdMember {
+        let name = format!("default/{DATASTORE}");
+        let command = [
+            "etcd",
+            "move",
+            name.as_str(),
+            member.pod.as_str(),
+            "--timeout",
+            "4m",
+        ];
+        self.skep(&command).await.success().unwrap();
+        let after = self.members().await;
+        assert!(after.len() == 3, "there is not one in each zone: {after:?}");
+        after[member.zone.as_ref().unwrap()].clone()
+    }
+
+    async fn allow_all_nodes(&self) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"avoidNodes": null}}));
+        let api = self.datastores().await?;
+        api.patch(DATASTORE, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    async fn remove_datastore(&self) -> Result<()> {
+        let api = self.datastores().await?;
+        drop(api.delete(DATASTORE, &DeleteParams::default()).await?);
+        eventually("the datastore is gone", || async {
+            ensure!(api.get_opt(DATASTORE).await?.is_none(), "it is still there");
+            Ok(())
+        })
+        .await
     }
 
     /// Kills all that runs on one machine, the machine's own first process among it.
@@ -72,7 +155,7 @@ impl Drop for Larger {
 
 /// Long, because six nodes start on this machine.
 #[tokio::test]
-async fn the_cell_outlives_one_of_three_control_plane_nodes() {
+async fn the_cell_outlives_one_of_three_control_plane_nodes_and_members_of_datastores_move() {
     let larger = Larger {
         home: tempfile::tempdir().unwrap(),
         skep: std::env::var_os("SKEP").expect("e2e/run sets SKEP").into(),
@@ -100,6 +183,18 @@ async fn the_cell_outlives_one_of_three_control_plane_nodes() {
     let expected = BTreeMap::from([("a", (2, 1)), ("b", (2, 1)), ("c", (2, 1))]);
     assert_eq!(zones, expected, "nodes and control planes by zone");
 
+    // A member goes to the other node of its zone, after its successor has joined.
+    larger.make_datastore(&format!("{INSTANCE}-a-2")).await.unwrap();
+    let leaves = larger.members().await["b"].clone();
+    let came = larger.relocate(&leaves).await;
+    assert!(
+        leaves.node != came.node && leaves.pod != came.pod,
+        "{leaves:?} {came:?}"
+    );
+    larger.allow_all_nodes().await.unwrap();
+    let lost = larger.members().await["a"].clone();
+    assert_eq!(lost.node.as_deref(), Some("skep-larger-a-1"));
+
     // A further `up` finds everything there.
     larger.skep(&up).await.success().unwrap();
 
@@ -125,8 +220,14 @@ async fn the_cell_outlives_one_of_three_control_plane_nodes() {
     .await
     .unwrap();
 
+    // A member on a machine that is gone is given up when it is told to leave.
+    let came = larger.relocate(&lost).await;
+    assert_eq!(came.node.as_deref(), Some("skep-larger-a-2"));
+
     // And `up` brings it back.
     larger.skep(&up).await.success().unwrap();
+    larger.members().await;
+    larger.remove_datastore().await.unwrap();
     larger.skep(&["status"]).await.success().unwrap();
     larger.skep(&["down"]).await.success().unwrap();
 }

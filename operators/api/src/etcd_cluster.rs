@@ -14,6 +14,9 @@ pub const SERVING: &str = "Serving";
 /// The condition that says whether the last snapshot is as young as the schedule wants it.
 pub const BACKED_UP: &str = "BackedUp";
 
+/// The condition that says whether the database has room for the next day, at the growth of the last hours.
+pub const ROOM_AHEAD: &str = "RoomAhead";
+
 /// What a datastore shall be.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -88,6 +91,10 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub client_trust: Option<String>,
+    /// Nodes that no member may be on: one that is moves to another node once its successor has joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    pub avoid_nodes: Vec<String>,
     /// Snapshots: when they are taken, where they are kept, and for how long; none where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<SnapshotPolicy>,
@@ -275,6 +282,9 @@ pub struct EtcdMember {
     /// The zone of its node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The node that it is on, or was last: its volume is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Learner or voter.
     #[serde(default)]
     pub role: MemberRole,

@@ -53,5 +53,7 @@ pub const NOT_CHECKED_IN: &str = "NotCheckedIn";
 pub const NO_QUORUM: &str = "NoQuorum";
 /// No more members may be added or removed right now; the message says why.
 pub const BLOCKED: &str = "Blocked";
+/// It is soon full; the message says when.
+pub const FILLING: &str = "Filling";
 /// Another of its kind has taken its place.
 pub const SUPERSEDED: &str = "Superseded";

@@ -15,7 +15,7 @@ use skep_runtime::{Applier, Events, Outcome, Reconcile};
 use crate::CONTROLLER;
 use crate::apply::{Written, apply_certificates, apply_lasting};
 use crate::build::certificates::build_certificates;
-use crate::decide::{Action, decide};
+use crate::decide::{Action, Signal, decide};
 use crate::error::Error;
 use crate::execute::{Effect, Step};
 use crate::members::{Credentials, Members};
@@ -27,6 +27,7 @@ use crate::observe::{
 };
 use crate::observed::{Observed, Trust};
 use crate::status::{build_failed_status, build_invalid_status, build_status, outcome, write_status};
+use crate::turns::Turns;
 use crate::validate::{Cluster, validate};
 
 /// Steps in one reconcile; more than any change needs without waiting for something.
@@ -40,6 +41,7 @@ pub struct Operator<M> {
     pub(crate) members: M,
     pub(crate) memory: Memory,
     pub(crate) written: Written,
+    pub(crate) turns: Turns,
     /// The image that this operator runs in, where it is known.
     pub(crate) image: Option<String>,
 }
@@ -94,7 +96,13 @@ impl<M: Members> Reconcile<EtcdCluster> for Operator<M> {
 }
 
 impl<M: Members> Operator<M> {
-    pub(crate) fn new(client: Client, members: M, instance: Option<String>, image: Option<String>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        members: M,
+        instance: Option<String>,
+        image: Option<String>,
+        turns: Turns,
+    ) -> Self {
         Self {
             applier: Applier::new(client.clone(), CONTROLLER),
             events: Events::new(client.clone(), CONTROLLER, instance),
@@ -102,6 +110,7 @@ impl<M: Members> Operator<M> {
             members,
             memory: Memory::default(),
             written: Written::default(),
+            turns,
             image,
         }
     }
@@ -156,12 +165,14 @@ impl<M: Members> Operator<M> {
                 object: &look.object,
                 observed: &look.observed,
                 memory: &self.memory,
+                turns: &self.turns,
                 credentials: &certified.credentials,
             };
             let effect = step_taken.execute(&look.action, Timestamp::now()).await;
             let label = match &effect {
                 Ok(Effect::Again) => "done",
                 Ok(Effect::Refused(_)) => "refused",
+                Ok(Effect::Queued(_)) => "queued",
                 Err(_) => "error",
             };
             STEPS.with_label_values(&[step(&look.action), label]).inc();
@@ -170,13 +181,17 @@ impl<M: Members> Operator<M> {
                 // Other certificates follow from it, and they are made before anything else.
                 return Ok(Some(look));
             }
-            if let Effect::Refused(what) = effect {
-                look.action = Action::Wait {
-                    what,
-                    on: crate::decide::Signal::Etcd,
-                };
-                return Ok(Some(look));
-            }
+            let (what, on) = match effect {
+                Effect::Again => continue,
+                Effect::Refused(what) => (what, Signal::Etcd),
+                Effect::Queued(other) => {
+                    let what =
+                        format!("its turn: a member of EtcdCluster {other} on the same node goes first");
+                    (what, Signal::Turn)
+                }
+            };
+            look.action = Action::Wait { what, on };
+            return Ok(Some(look));
         }
     }
 
@@ -211,6 +226,7 @@ impl<M: Members> Operator<M> {
             fresh,
         };
         let observed = assemble(&cluster, wanted, &self.memory, sight);
+        self.turns.settle(&cluster.uid, observed.intent.as_ref()).await;
         let action = decide(&observed);
         Ok(Some(Look {
             cluster,

@@ -142,6 +142,8 @@ pub enum Signal {
     Watch,
     /// Nobody: etcd must be asked again, within a second.
     Etcd,
+    /// Other clusters, when they have done what they do.
+    Turn,
     /// A person must act.
     Person,
 }

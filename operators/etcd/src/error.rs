@@ -33,7 +33,8 @@ impl Categorised for Error {
             Self::Certificates(CertificatesError::Missing { .. }) => "authority-missing",
             Self::Certificates(_) | Self::Execute(ExecuteError::Authority { .. }) => "certificates",
             Self::Apply(error) | Self::Execute(ExecuteError::Apply(error)) => error.category(),
-            Self::Execute(ExecuteError::Write { source, .. }) | Self::Status(source) => api_category(source),
+            Self::Execute(ExecuteError::Write { source, .. } | ExecuteError::Read { source, .. })
+            | Self::Status(source) => api_category(source),
         }
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
-use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, RestorePhase};
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, MemberIntent, RestorePhase};
 use skep_core::labels;
 use skep_pki::PkiError;
 use skep_runtime::{Applier, ApplyError, Events};
@@ -25,6 +25,7 @@ use crate::members::{Credentials, Members, MembersError, Target};
 use crate::observe::{Memory, target};
 use crate::observed::{Observed, RotationStep, Start};
 use crate::status::{build_status, write_status};
+use crate::turns::{Turns, is_disruptive};
 use crate::validate::Cluster;
 use crate::version::Release;
 
@@ -35,6 +36,8 @@ pub enum Effect {
     Again,
     /// Etcd did not do it now; why.
     Refused(String),
+    /// It is another cluster's turn; whose.
+    Queued(String),
 }
 
 /// An action that failed.
@@ -45,6 +48,15 @@ pub enum ExecuteError {
     Write {
         /// What was tried.
         verb: &'static str,
+        /// Why.
+        #[source]
+        source: kube::Error,
+    },
+    /// The API server could not be read.
+    #[error("cannot read {what}")]
+    Read {
+        /// What.
+        what: &'static str,
         /// Why.
         #[source]
         source: kube::Error,
@@ -81,6 +93,8 @@ pub struct Step<'a, M> {
     pub observed: &'a Observed,
     /// What was done before.
     pub memory: &'a Memory,
+    /// Whose member is disturbed on which node.
+    pub turns: &'a Turns,
     /// The operator's certificate.
     pub credentials: &'a Arc<Credentials>,
 }
@@ -90,6 +104,9 @@ impl<M: Members> Step<'_, M> {
     pub async fn execute(&self, action: &Action, now: Timestamp) -> Result<Effect, ExecuteError> {
         match action {
             Action::Latch(intent) => {
+                if let Some(other) = self.ask_for_turn(intent).await? {
+                    return Ok(Effect::Queued(other));
+                }
                 self.record(action, now, |status| status.intent = Some(intent.clone()))
                     .await
             }
@@ -144,6 +161,25 @@ impl<M: Members> Step<'_, M> {
             }
             Action::Wait { .. } | Action::Done => Ok(Effect::Again),
         }
+    }
+
+    /// What has the turn on the node of a member that is going to be disturbed; nothing once this cluster has it.
+    async fn ask_for_turn(&self, intent: &MemberIntent) -> Result<Option<String>, ExecuteError> {
+        let Some(node) = self
+            .observed
+            .node_of(&intent.pod)
+            .filter(|_| is_disruptive(intent))
+        else {
+            return Ok(None);
+        };
+        let asked = self
+            .turns
+            .take(&self.cluster.uid, &self.cluster.full_name(), node)
+            .await;
+        asked.map_err(|source| ExecuteError::Read {
+            what: "which etcd clusters are being worked on",
+            source,
+        })
     }
 
     fn api<K>(&self) -> Api<K>

@@ -22,6 +22,7 @@ pub mod restores;
 pub mod snapshots;
 pub mod status;
 mod teardown;
+mod turns;
 pub mod validate;
 pub mod version;
 
@@ -41,6 +42,7 @@ use skep_runtime::{CancellationToken, ControllerBuilder};
 
 use crate::controller::Operator;
 use crate::members::{GrpcMembers, Members};
+use crate::turns::Turns;
 
 /// The name of this controller in field managers, finalizers, metrics and events.
 pub const CONTROLLER: &str = "etcd";
@@ -93,16 +95,17 @@ pub async fn run_with<M: Members + Clone>(
     shutdown: CancellationToken,
 ) {
     let ours = watcher::Config::default().labels(&build::selector_of_all());
+    let scope = Scope {
+        client: client.clone(),
+        namespace: settings.namespace,
+    };
     let operator = Operator::new(
         client.clone(),
         members.clone(),
         settings.instance.clone(),
         settings.image,
+        Turns::new(scope.api()),
     );
-    let scope = Scope {
-        client: client.clone(),
-        namespace: settings.namespace,
-    };
     let clusters = ControllerBuilder::<EtcdCluster>::new(CONTROLLER, scope.api(), watcher::Config::default())
         .owns::<Pod>(scope.api(), ours.clone())
         .owns::<Secret>(scope.api(), ours.clone())

@@ -3,6 +3,7 @@
 //! Nothing here comes from a watch cache, because decisions that destroy are made of it.
 
 pub mod backups;
+mod growth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +19,10 @@ use skep_core::labels;
 
 use crate::build::{self, claim, pod, restoring};
 use crate::members::{Credentials, ListedMember, Members, Target};
+use crate::observe::growth::Growth;
 use crate::observed::{
-    Alarm, AlarmKind, Backups, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState,
-    Restore, Trust,
+    Alarm, AlarmKind, Backups, ClaimState, Fills, Freed, Member, MemberStatus, Membership, Observed,
+    PodState, Restore, Trust,
 };
 use crate::validate::Cluster;
 use crate::version::Release;
@@ -159,6 +161,7 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
     let status = object.status.clone().unwrap_or_default();
     let healthy_for = memory.healthy_for(&cluster.uid, membership.as_ref(), Instant::now());
     let freed = memory.freed(&cluster.uid, membership.as_ref());
+    let fills = memory.fills(cluster, membership.as_ref(), Instant::now());
     Observed {
         desired: cluster.members,
         release: cluster.release.clone(),
@@ -167,12 +170,14 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
         volume_policy: cluster.volume_policy,
         bootstrapped: status.bootstrapped,
         intent: status.intent,
+        avoided_nodes: cluster.avoided_nodes.clone(),
         recorded: status.members,
         pods: children.pods,
         claims: children.claims,
         membership,
         alone,
         quota_bytes: cluster.quota_bytes,
+        fills,
         freed,
         healthy_for,
         trust,
@@ -300,7 +305,7 @@ fn pod_state(found: &Pod) -> PodState {
             .spec
             .as_ref()
             .is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some()),
-        is_placed: found.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
+        node: found.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         is_deleting: found.metadata.deletion_timestamp.is_some(),
         is_finished: phase == "Failed" || phase == "Succeeded",
         address: status.pod_ip.clone().filter(|_| phase == "Running"),
@@ -366,6 +371,7 @@ fn restore_trouble(found: &Pod) -> Option<String> {
 pub struct Memory {
     healthy: Mutex<HashMap<String, (Vec<u64>, Instant)>>,
     freed: Mutex<HashMap<String, Freed>>,
+    growth: Mutex<HashMap<String, Growth>>,
 }
 
 impl Memory {
@@ -384,6 +390,17 @@ impl Memory {
                 Duration::ZERO
             }
         }
+    }
+
+    /// How soon the data of a cluster reach its quota, by the most that any of its members holds.
+    fn fills(&self, cluster: &Cluster, membership: Option<&Membership>, now: Instant) -> Option<Fills> {
+        let members = membership.iter().flat_map(|members| &members.members);
+        let statuses = members.filter_map(|member| member.status.as_ref());
+        let used = u64::try_from(statuses.map(|status| status.used_bytes).max()?).ok()?;
+        let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
+        let growth = growth.entry(cluster.uid.clone()).or_default();
+        growth.note(now, used);
+        growth.fills(used, cluster.quota_bytes)
     }
 
     /// Notes that a cluster's history was thrown away up to a revision.
@@ -412,6 +429,10 @@ impl Memory {
 
     /// Forgets a cluster that is gone.
     pub fn forget(&self, uid: &str) {
+        self.growth
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
         self.freed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

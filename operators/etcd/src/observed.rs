@@ -31,7 +31,9 @@ pub struct Observed {
     pub bootstrapped: bool,
     /// The change that was begun.
     pub intent: Option<MemberIntent>,
-    /// The members as last recorded; used only while etcd does not answer.
+    /// Nodes that no member may be on.
+    pub avoided_nodes: BTreeSet<String>,
+    /// The members as last recorded: all that is known while etcd does not answer, and on which nodes they were.
     pub recorded: Vec<EtcdMember>,
     /// The pods of this cluster, by name.
     pub pods: BTreeMap<String, PodState>,
@@ -43,6 +45,8 @@ pub struct Observed {
     pub alone: BTreeMap<String, MemberStatus>,
     /// The most bytes that a database may hold.
     pub quota_bytes: u64,
+    /// How soon the data reach the quota, where that is soon.
+    pub fills: Option<Fills>,
     /// What was freed since NOSPACE was raised.
     pub freed: Option<Freed>,
     /// How long all voters of this membership have been healthy.
@@ -130,6 +134,17 @@ pub struct Freed {
     pub members: BTreeSet<u64>,
 }
 
+/// How soon the data reach the quota, at the growth of the last hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fills {
+    /// Within an hour, or they all but have.
+    WithinAnHour,
+    /// Within six hours.
+    WithinSixHours,
+    /// Within a day.
+    WithinADay,
+}
+
 /// What is left of a cluster that is being deleted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remains {
@@ -151,8 +166,8 @@ pub struct PodState {
     pub version: String,
     /// Whether the scheduler still holds it back.
     pub is_gated: bool,
-    /// Whether it has a node.
-    pub is_placed: bool,
+    /// Its node, once it has one.
+    pub node: Option<String>,
     /// Whether it is being deleted.
     pub is_deleting: bool,
     /// Whether it has ended for good, as an evicted one has.
@@ -273,12 +288,25 @@ impl Observed {
     pub fn is_stale(&self, pod: &PodState) -> bool {
         pod.revision.as_deref() != Some(&self.revision)
     }
+
+    /// The node that a member's pod is on, or was on before it was made anew over its volume.
+    pub fn node_of(&self, pod: &str) -> Option<&str> {
+        let now = self.pods.get(pod).and_then(|state| state.node.as_deref());
+        let mut recorded = self.recorded.iter().filter(|member| member.pod == pod);
+        now.or_else(|| recorded.next()?.node.as_deref())
+    }
+
+    /// Whether a member's pod is on a node that no member may be on.
+    pub fn is_leaving(&self, pod: &str) -> bool {
+        self.node_of(pod)
+            .is_some_and(|node| self.avoided_nodes.contains(node))
+    }
 }
 
 impl PodState {
     /// Whether it has a node and nothing has gone wrong there so far.
     pub fn is_starting(&self) -> bool {
-        self.is_placed && !self.is_deleting && !self.is_finished && self.restarts == 0
+        self.node.is_some() && !self.is_deleting && !self.is_finished && self.restarts == 0
     }
 }
 

@@ -8,14 +8,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use skep_api::etcd_cluster::BACKED_UP;
-use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus, EtcdMember, EtcdTrust, MemberRole, SERVING};
+use skep_api::etcd_cluster::{
+    BACKED_UP, EtcdCluster, EtcdClusterStatus, EtcdMember, EtcdTrust, MemberRole, ROOM_AHEAD, SERVING,
+};
 use skep_core::{labels, reasons};
 use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{AlarmKind, BackupAge, Backups, Membership, Observed, PodState, Trust};
+use crate::observed::{AlarmKind, BackupAge, Backups, Fills, Membership, Observed, PodState, Trust};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
@@ -32,6 +33,8 @@ const ASK_LATER: Duration = Duration::from_secs(5);
 const FILLING: Duration = Duration::from_secs(15);
 /// From so many percent of its quota on.
 const FILLING_PERCENT: u64 = 60;
+/// Until another try at what waits for other clusters; the more there are, the sooner one of them finds its turn.
+const TURN: Duration = Duration::from_secs(10);
 /// Until a look at what a person must mend.
 const PERSON: Duration = Duration::from_mins(1);
 
@@ -120,7 +123,7 @@ fn conditions(
             "waiting for the first member to serve",
         ),
     };
-    let base = backed_up(base, &observed.backups);
+    let base = room_ahead(backed_up(base, &observed.backups), observed.fills);
     let (status, reason, text) = readiness(observed, action, is_formed);
     base.set(reasons::READY, status, reason, text).build()
 }
@@ -145,6 +148,23 @@ fn backed_up(base: Conditions, backups: &Backups) -> Conditions {
         reasons::WAITING,
         format!("{last}; {why}"),
     )
+}
+
+/// Says whether the database has room for the next day.
+fn room_ahead(base: Conditions, fills: Option<Fills>) -> Conditions {
+    let time = match fills {
+        None => {
+            let text = "nothing says that the database is full within a day";
+            return base.set(ROOM_AHEAD, ConditionStatus::True, reasons::AS_DESIRED, text);
+        }
+        Some(Fills::WithinAnHour) => "an hour",
+        Some(Fills::WithinSixHours) => "six hours",
+        Some(Fills::WithinADay) => "a day",
+    };
+    let text = format!(
+        "within {time} the data reach spec.quotaBytes, as they have grown: raise it, or the size class, or delete some"
+    );
+    base.set(ROOM_AHEAD, ConditionStatus::False, reasons::FILLING, text)
 }
 
 fn readiness(
@@ -291,6 +311,10 @@ fn members_of(observed: &Observed, members: &Membership) -> Vec<EtcdMember> {
                 .pod
                 .as_ref()
                 .and_then(|pod| observed.pods.get(pod)?.zone.clone()),
+            node: member
+                .pod
+                .as_ref()
+                .and_then(|pod| observed.node_of(pod).map(str::to_owned)),
             role: if member.is_learner {
                 MemberRole::Learner
             } else {
@@ -394,6 +418,7 @@ pub fn outcome(observed: &Observed, action: &Action) -> Outcome {
         Action::Wait { what, on } => {
             let retry = match on {
                 Signal::Watch => WATCH_FALLBACK,
+                Signal::Turn => TURN,
                 Signal::Person => PERSON,
                 Signal::Etcd if !observed.bootstrapped => ASK_AT_ONCE,
                 Signal::Etcd if observed.intent.is_some() || is_under_way(observed) => ASK_SOON,

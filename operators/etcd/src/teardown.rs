@@ -83,6 +83,7 @@ impl<M: Members> Operator<M> {
 
     async fn let_go(&self, object: &EtcdCluster) -> Result<Outcome, Error> {
         let uid = object.uid().unwrap_or_default();
+        self.turns.settle(&uid, None).await;
         self.memory.forget(&uid);
         self.written.forget(&uid);
         match self

@@ -46,6 +46,7 @@ pub fn build_etcd_cluster(tenant: &Tenant) -> EtcdCluster {
             // A platform operator's to raise, and told from what apiservers have started with.
             authority_rotation: 0,
             client_trust: None,
+            avoid_nodes: Vec::new(),
             // As are snapshots, which need Secrets that only they have.
             snapshots: None,
             restore: None,

@@ -4,16 +4,17 @@
 //! each time it starts: once the member has joined they are changed so that it can never form or join again
 //! without its data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    ObjectFieldSelector, PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity,
-    PodSchedulingGate, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, NodeAffinity,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
+    PersistentVolumeClaimVolumeSource, Pod, PodAffinityTerm, PodAntiAffinity, PodSchedulingGate,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -42,6 +43,9 @@ pub const START_FORCED: &str = "skep.dev/etcd-force-new-cluster";
 /// Annotation: of which revision of the spec the pod was made.
 pub const REVISION: &str = "skep.dev/etcd-revision";
 
+/// Label: the name of the pod itself, so that selectors can leave it out.
+pub const MEMBER_LABEL: &str = "skep.dev/etcd-member";
+
 /// The gate that holds a new pod back until a second look has found it right.
 pub const GATE: &str = "skep.dev/etcd";
 
@@ -61,7 +65,7 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(cluster.namespace.clone()),
-            labels: Some(lasting_labels(cluster)),
+            labels: Some(pod_labels(cluster, name)),
             annotations: Some(annotations(cluster, name, start)),
             owner_references: Some(vec![cluster.owner.clone()]),
             ..ObjectMeta::default()
@@ -75,7 +79,7 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
             init_containers: restoring.map(|container| vec![container]),
             containers: vec![build_container(cluster, name)],
             volumes: Some([volumes(cluster, name), more_volumes.unwrap_or_default()].concat()),
-            affinity: is_spread(cluster).then(|| apart_from_other_members(cluster)),
+            affinity: affinity(cluster, start),
             topology_spread_constraints: is_spread(cluster).then(|| vec![one_in_each_zone(cluster)]),
             priority_class_name: cluster.priority_class.clone(),
             restart_policy: Some("Always".to_owned()),
@@ -98,6 +102,12 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
         }),
         ..Pod::default()
     }
+}
+
+fn pod_labels(cluster: &Cluster, name: &str) -> BTreeMap<String, String> {
+    let mut labels = lasting_labels(cluster);
+    labels.insert(MEMBER_LABEL.to_owned(), name.to_owned());
+    labels
 }
 
 fn annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeMap<String, String> {
@@ -402,26 +412,62 @@ fn members_selector(cluster: &Cluster) -> LabelSelector {
     }
 }
 
+fn all_but(pods: &BTreeSet<String>) -> LabelSelectorRequirement {
+    LabelSelectorRequirement {
+        key: MEMBER_LABEL.to_owned(),
+        operator: "NotIn".to_owned(),
+        values: Some(pods.iter().cloned().collect()),
+    }
+}
+
 fn one_in_each_zone(cluster: &Cluster) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
         topology_key: labels::TOPOLOGY_ZONE.to_owned(),
         when_unsatisfiable: "DoNotSchedule".to_owned(),
-        label_selector: Some(members_selector(cluster)),
+        label_selector: Some(LabelSelector {
+            match_expressions: (!cluster.leaving.is_empty()).then(|| vec![all_but(&cluster.leaving)]),
+            ..members_selector(cluster)
+        }),
         ..TopologySpreadConstraint::default()
     }
 }
 
-fn apart_from_other_members(cluster: &Cluster) -> Affinity {
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            required_during_scheduling_ignored_during_execution: Some(vec![PodAffinityTerm {
-                label_selector: Some(members_selector(cluster)),
-                topology_key: "kubernetes.io/hostname".to_owned(),
-                ..PodAffinityTerm::default()
-            }]),
-            ..PodAntiAffinity::default()
-        }),
+fn affinity(cluster: &Cluster, start: &Start) -> Option<Affinity> {
+    // A member that has a volume goes where that is, until its successor has joined.
+    let avoids = !cluster.avoided_nodes.is_empty() && matches!(start, Start::Join(_) | Start::Seed);
+    (is_spread(cluster) || avoids).then(|| Affinity {
+        node_affinity: avoids.then(|| away_from(&cluster.avoided_nodes)),
+        pod_anti_affinity: is_spread(cluster).then(|| apart_from_other_members(cluster)),
         ..Affinity::default()
+    })
+}
+
+fn away_from(nodes: &BTreeSet<String>) -> NodeAffinity {
+    let other = |node: &String| NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "NotIn".to_owned(),
+        // The API takes one value for each.
+        values: Some(vec![node.clone()]),
+    };
+    NodeAffinity {
+        required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+            node_selector_terms: vec![NodeSelectorTerm {
+                match_fields: Some(nodes.iter().map(other).collect()),
+                ..NodeSelectorTerm::default()
+            }],
+        }),
+        ..NodeAffinity::default()
+    }
+}
+
+fn apart_from_other_members(cluster: &Cluster) -> PodAntiAffinity {
+    PodAntiAffinity {
+        required_during_scheduling_ignored_during_execution: Some(vec![PodAffinityTerm {
+            label_selector: Some(members_selector(cluster)),
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            ..PodAffinityTerm::default()
+        }]),
+        ..PodAntiAffinity::default()
     }
 }

@@ -168,7 +168,7 @@ fn go_on(observed: &Observed, members: &Membership, intent: &MemberIntent) -> Ac
 
 fn add(observed: &Observed, members: &Membership, pod: &str) -> Action {
     let is_used = observed.pods.contains_key(pod) || observed.claims.contains_key(pod);
-    if members.voter_count() >= observed.desired || is_used {
+    if members.voter_count() >= wanted_voters(observed, members) || is_used {
         return latch(MemberAction::Remove, pod);
     }
     if let Some(gone) = gone_pod(observed, members) {
@@ -205,8 +205,8 @@ pub(super) fn unsettled(observed: &Observed, members: &Membership) -> Option<Act
 }
 
 fn promote(observed: &Observed, members: &Membership, learner: &Member, pod: &str) -> Action {
-    let is_given_up = is_lost(observed, learner) || is_hopeless(observed, learner);
-    if members.voter_count() >= observed.desired || is_given_up {
+    let will_never_vote = is_lost(observed, learner) || is_hopeless(observed, learner);
+    if members.voter_count() >= wanted_voters(observed, members) || will_never_vote {
         return latch(MemberAction::Remove, pod);
     }
     if learner.is_healthy() {
@@ -271,6 +271,8 @@ fn remove(observed: &Observed, members: &Membership, member: &Member, pod: &str)
 /// The member is out: its pod goes, and its volume where the policy says so.
 fn clean_up(observed: &Observed, pod: &str) -> Action {
     match observed.pods.get(pod) {
+        // On a node that is given up for good its pod never ends; it is no member any more.
+        Some(state) if state.is_deleting && observed.is_leaving(pod) => {}
         Some(state) if state.is_deleting => return wait(Signal::Watch, format!("pod {pod} to end")),
         Some(state) => return delete_pod(pod, state),
         None => {}
@@ -305,7 +307,19 @@ fn begin(observed: &Observed, members: &Membership) -> Option<Action> {
     if members.voter_count() > observed.desired {
         return victim(observed, members).map(|pod| latch(MemberAction::Remove, pod));
     }
-    None
+    let is_one_leaving = wanted_voters(observed, members) > observed.desired;
+    is_one_leaving
+        .then(|| unsettled(observed, members).unwrap_or_else(|| latch(MemberAction::Add, &observed.fresh)))
+}
+
+/// One more than the spec asks for while a member has to leave its node: its successor joins first.
+fn wanted_voters(observed: &Observed, members: &Membership) -> usize {
+    let is_one_leaving = members.voters().any(|member| is_leaving(observed, member));
+    observed.desired + usize::from(is_one_leaving)
+}
+
+fn is_leaving(observed: &Observed, member: &Member) -> bool {
+    member.pod.as_deref().is_some_and(|pod| observed.is_leaving(pod))
 }
 
 fn rest(observed: &Observed, members: &Membership) -> Action {
@@ -326,7 +340,7 @@ fn gone_pod<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str>
     let gone = lost.or_else(|| {
         members
             .voters()
-            .find(|member| is_hopeless_voter(observed, members, member))
+            .find(|member| is_given_up(observed, members, member))
     })?;
     gone.pod.as_deref()
 }
@@ -346,16 +360,27 @@ fn is_hopeless(observed: &Observed, member: &Member) -> bool {
     is_failing && member.status.is_none()
 }
 
-fn is_hopeless_voter(observed: &Observed, members: &Membership, member: &Member) -> bool {
+/// The others can do without it, and it does not come back: it fails again and again, or is silent on a node that no member
+/// may be on.
+fn is_given_up(observed: &Observed, members: &Membership, member: &Member) -> bool {
     let are_others_healthy = members
         .voters()
         .filter(|other| other.id != member.id)
         .all(Member::is_healthy);
-    members.voter_count() > 2 && are_others_healthy && is_hopeless(observed, member)
+    let is_silent =
+        || member.status.is_none() && is_leaving(observed, member) && !is_made_anew(observed, member);
+    members.voter_count() > 2 && are_others_healthy && (is_hopeless(observed, member) || is_silent())
+}
+
+fn is_made_anew(observed: &Observed, member: &Member) -> bool {
+    let intent = observed.intent.as_ref();
+    intent.is_some_and(|intent| {
+        intent.action == MemberAction::Restart && member.pod.as_deref() == Some(&intent.pod)
+    })
 }
 
 pub(super) fn is_gone_for_good(observed: &Observed, members: &Membership, member: &Member) -> bool {
-    is_lost(observed, member) || is_hopeless_voter(observed, members, member)
+    is_lost(observed, member) || is_given_up(observed, members, member)
 }
 
 /// A pod of this cluster that is no member.
@@ -368,8 +393,8 @@ fn stray_pod(observed: &Observed, members: &Membership) -> Option<Action> {
     Some(delete_pod(name, pod))
 }
 
-/// Which voter goes first when there are too many: an unhealthy one, then one whose zone has another, never
-/// the leader.
+/// Which voter goes first when there are too many: an unhealthy one, then one that has to leave its node, then one whose
+/// zone has another; the leader only where it has to leave.
 fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
     let zone = |pod: &str| observed.pods.get(pod).and_then(|state| state.zone.as_deref());
     let shares_zone = |member: &Member| {
@@ -380,10 +405,20 @@ fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
                 .filter_map(|other| other.pod.as_deref())
                 .any(|pod| zone(pod) == own)
     };
-    let followers = members
+    let leads = |member: &Member| members.leader == Some(member.id);
+    let able = members
         .voters()
-        .filter(|member| members.leader != Some(member.id));
-    let first =
-        followers.min_by_key(|member| (member.is_healthy(), !shares_zone(member), member.pod.as_deref()));
+        .filter(|member| !leads(member) || is_leaving(observed, member));
+    let first = able.min_by_key(|member| {
+        let stays = !is_leaving(observed, member);
+        let pod = member.pod.as_deref();
+        (
+            member.is_healthy(),
+            stays,
+            leads(member),
+            !shares_zone(member),
+            pod,
+        )
+    });
     first.and_then(|member| member.pod.as_deref())
 }

@@ -1,6 +1,7 @@
 //! A small world in which decisions are carried out, faults happen between any two of them, and the rules
 //! that must never be broken are checked at every step.
 
+mod kubelet;
 mod trust;
 mod world;
 
@@ -9,7 +10,7 @@ use skep_api::etcd_cluster::VolumePolicy;
 
 use super::{Action, decide};
 use crate::observed::{Observed, Start};
-use world::{Disk, RELEASES, World, release, revision};
+use world::{RELEASES, World, release, revision};
 
 /// What happens beside the operator.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ enum Event {
     Fill,
     /// The authorities are to be replaced.
     Rotate,
+    /// No member may be on the node of a pod any more, or on any again.
+    Avoid(usize),
 }
 
 impl World {
@@ -70,6 +73,46 @@ impl World {
                     self.carry_out(&action, &now, false);
                 }
             }
+            Event::LosePod(_)
+            | Event::EvictPod(_)
+            | Event::LoseVolume(_)
+            | Event::WipeDisk(_)
+            | Event::Crash(_)
+            | Event::Sicken(_) => self.strike(event),
+            Event::Resize(members) => self.desired = *members,
+            Event::Fill => {
+                if self.has_quorum() {
+                    (self.is_full, self.has_history) = (true, true);
+                    self.revision += 1;
+                }
+            }
+            Event::Avoid(index) => {
+                if let Some(pod) = self.nth_pod(*index) {
+                    self.avoid_node_of(&pod);
+                }
+            }
+            Event::Rotate => self.authorities.is_due = true,
+            Event::Release(index) => self.wanted = release(*index),
+            Event::Elect(index) => {
+                let able: Vec<u64> = self
+                    .voters()
+                    .iter()
+                    .filter(|member| self.is_running(member))
+                    .map(|member| member.id)
+                    .collect();
+                if self.has_quorum() && !able.is_empty() {
+                    self.leader = Some(able[index % able.len()]);
+                }
+            }
+        }
+        self.elect();
+        let learners = self.members.iter().filter(|member| member.is_learner).count();
+        assert!(learners <= 1, "two learners at once");
+    }
+
+    /// A pod or its data are struck.
+    fn strike(&mut self, event: &Event) {
+        match event {
             Event::LosePod(index) => {
                 if let Some(pod) = self.nth_pod(*index) {
                     self.pods.remove(&pod);
@@ -104,7 +147,7 @@ impl World {
                         return;
                     }
                     self.running.remove(&pod);
-                    self.disks.insert(pod, Disk::default());
+                    self.disks.entry(pod).and_modify(|disk| disk.member = None);
                     self.has_lost_data = true;
                 }
             }
@@ -127,30 +170,8 @@ impl World {
                     }
                 }
             }
-            Event::Resize(members) => self.desired = *members,
-            Event::Fill => {
-                if self.has_quorum() {
-                    (self.is_full, self.has_history) = (true, true);
-                    self.revision += 1;
-                }
-            }
-            Event::Rotate => self.authorities.is_due = true,
-            Event::Release(index) => self.wanted = release(*index),
-            Event::Elect(index) => {
-                let able: Vec<u64> = self
-                    .voters()
-                    .iter()
-                    .filter(|member| self.is_running(member))
-                    .map(|member| member.id)
-                    .collect();
-                if self.has_quorum() && !able.is_empty() {
-                    self.leader = Some(able[index % able.len()]);
-                }
-            }
+            _ => {}
         }
-        self.elect();
-        let learners = self.members.iter().filter(|member| member.is_learner).count();
-        assert!(learners <= 1, "two learners at once");
     }
 
     fn is_sick(&self, pod: &str) -> bool {
@@ -215,6 +236,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..RELEASES.len()).prop_map(Event::Release),
         1 => Just(Event::Fill),
         1 => Just(Event::Rotate),
+        1 => (0..5usize).prop_map(Event::Avoid),
     ]
 }
 
@@ -247,6 +269,8 @@ proptest! {
         prop_assert!(world.pods.keys().all(|pod| world.release_of(pod) == release(2)), "a pod of another release is left");
         prop_assert!(!world.is_full && world.holes.iter().all(|pod| !world.pods.contains_key(pod)), "no room again");
         prop_assert_eq!(world.authorities.observe().pending, None, "authorities are still being replaced");
+        let is_any_left = world.pods.keys().any(|pod| world.observe().is_leaving(pod));
+        prop_assert!(!is_any_left, "a member is left on a node that it had to leave");
         prop_assert_eq!(world.intent, None);
         if policy == VolumePolicy::Delete && !world.has_lost_data {
             prop_assert_eq!(world.claims.len(), world.desired, "volumes that are no members' are left");

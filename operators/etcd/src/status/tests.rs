@@ -1,6 +1,6 @@
 //! What a status says of what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_api::etcd_cluster::{MemberAction, MemberIntent, VolumePolicy};
 
@@ -52,6 +52,8 @@ fn seen(voters: usize, silent: usize) -> Observed {
             members: (0..voters).map(member).collect(),
             alarms: Vec::new(),
         }),
+        avoided_nodes: BTreeSet::new(),
+        fills: None,
         quota_bytes: 1 << 30,
         freed: None,
         healthy_for: Duration::ZERO,
@@ -119,8 +121,8 @@ fn a_first_member_on_a_node_is_told_to_start_until_it_fails() {
         condition(&status, SERVING).1.to_owned()
     };
     assert_eq!(reason(&|_| ()), "Waiting");
-    assert_eq!(reason(&|pod| pod.is_placed = true), "Starting");
-    let failed = |pod: &mut PodState| (pod.is_placed, pod.restarts) = (true, 1);
+    assert_eq!(reason(&|pod| pod.node = Some("n".to_owned())), "Starting");
+    let failed = |pod: &mut PodState| (pod.node, pod.restarts) = (Some("n".to_owned()), 1);
     assert_eq!(reason(&failed), "Waiting");
 }
 

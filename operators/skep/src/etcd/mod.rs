@@ -1,6 +1,7 @@
 //! `skep etcd …`: tenants' datastores, with the rights of whoever operates the platform.
 
 mod recover;
+mod relocate;
 
 use clap::{Args, Subcommand};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -37,6 +38,18 @@ pub enum EtcdCommand {
         /// The cluster's name, or NAMESPACE/NAME of a datastore.
         cluster: String,
     },
+    /// Move a member to another node: its successor joins elsewhere before it leaves.
+    #[command(
+        after_help = "Names the member's node in spec.avoidNodes, where it stays: take it out by kubectl once members may be there\n\
+                      again.\n\n\
+                      Example:\n  skep etcd move demo etcd-x2k4w"
+    )]
+    Move {
+        /// The cluster's name, or NAMESPACE/NAME of a datastore.
+        cluster: String,
+        /// The pod of the member.
+        member: String,
+    },
     /// After a quorum was lost for good: form the datastore anew of one member that is left.
     #[command(
         after_help = "Shows what each member has and what will be lost, and asks before it begins. Members that may come back\n\
@@ -63,6 +76,10 @@ pub async fn run(args: EtcdArgs, context: &Context) -> Result<(), Failure> {
         EtcdCommand::Get { cluster } => {
             let found = find(&client, &cluster, context).await?;
             get(&found, context)
+        }
+        EtcdCommand::Move { cluster, member } => {
+            let found = find(&client, &cluster, context).await?;
+            relocate::relocate(&client, &found, &member, context).await
         }
         EtcdCommand::Recover { cluster, member, yes } => {
             let found = find(&client, &cluster, context).await?;
@@ -228,6 +245,7 @@ impl Tabular for Row {
 struct MemberRow {
     pod: String,
     zone: Option<String>,
+    node: Option<String>,
     role: &'static str,
     healthy: bool,
     version: Option<String>,
@@ -239,6 +257,7 @@ fn member_row(member: &EtcdMember, leader: Option<&str>) -> MemberRow {
     MemberRow {
         pod: member.pod.clone(),
         zone: member.zone.clone(),
+        node: member.node.clone(),
         role: match member.role {
             _ if leader == Some(&member.pod) => "Leader",
             MemberRole::Voter => "Voter",
@@ -252,14 +271,16 @@ fn member_row(member: &EtcdMember, leader: Option<&str>) -> MemberRow {
 }
 
 impl Tabular for MemberRow {
-    const HEADINGS: &'static [&'static str] =
-        &["POD", "ZONE", "ROLE", "HEALTHY", "VERSION", "SIZE", "REVISION"];
-    const NARROW: usize = 7;
+    const HEADINGS: &'static [&'static str] = &[
+        "POD", "ZONE", "NODE", "ROLE", "HEALTHY", "VERSION", "SIZE", "REVISION",
+    ];
+    const NARROW: usize = 8;
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.pod.clone(),
             or_dash(self.zone.as_ref()),
+            or_dash(self.node.as_ref()),
             self.role.to_owned(),
             if self.healthy { "yes" } else { "NO" }.to_owned(),
             or_dash(self.version.as_ref()),

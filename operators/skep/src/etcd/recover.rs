@@ -177,13 +177,13 @@ async fn wait(api: Api<EtcdCluster>, name: &str, recovery: &str) -> Result<(), F
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
     use skep_api::etcd_cluster::EtcdClusterStatus;
 
     use super::*;
 
-    fn datastore(revisions: &[Option<i64>], serving: &str) -> EtcdCluster {
+    pub fn datastore(revisions: &[Option<i64>], serving: &str) -> EtcdCluster {
         let object = json!({
             "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster",
             "metadata": {"name": "etcd", "namespace": "cp-a"},

@@ -21,7 +21,7 @@ pub const RELEASES: [(&str, &str); 4] = [
     ("3.7.3", "etcd:3.7.3"),
     ("3.6.15", "etcd:3.6.15"),
 ];
-const BROKEN: &str = "etcd:none";
+pub const BROKEN: &str = "etcd:none";
 
 pub fn release(index: usize) -> Release {
     let (version, image) = RELEASES[index % RELEASES.len()];
@@ -45,6 +45,8 @@ pub fn revision(release: &Release, trust: Option<String>) -> String {
 pub struct Disk {
     /// The member id whose log is on it; none while it is empty.
     pub member: Option<u64>,
+    /// The node that it is on; none until a pod has used it.
+    pub node: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +95,8 @@ pub struct World {
     pub authorities: Authorities,
     /// A pod that fails whenever it is started, while it is of this revision.
     pub sick: Option<(String, Option<String>)>,
+    /// Nodes that no member may be on.
+    pub avoided_nodes: BTreeSet<String>,
     /// What pods may have read, by unique id.
     pub files: BTreeMap<String, Files>,
 }
@@ -129,6 +133,7 @@ impl World {
             revision: 1,
             authorities: Authorities::new(),
             sick: None,
+            avoided_nodes: BTreeSet::new(),
             files: BTreeMap::new(),
         }
     }
@@ -233,11 +238,13 @@ impl World {
             volume_policy: self.policy,
             bootstrapped: self.bootstrapped,
             intent: self.intent.clone(),
+            avoided_nodes: self.avoided_nodes.clone(),
             recorded: self.recorded.clone(),
             pods: self.pods.clone(),
             claims: self.claims.clone(),
             membership,
             quota_bytes: 64 << 20,
+            fills: None,
             freed: self.freed.clone().filter(|_| self.is_full),
             healthy_for: Duration::from_secs(self.healthy_steps * 3),
             trust: self.authorities.observe(),
@@ -258,6 +265,7 @@ impl World {
                 .iter()
                 .map(|member| EtcdMember {
                     pod: member.pod.clone(),
+                    node: self.disks.get(&member.pod).and_then(|disk| disk.node.clone()),
                     id: Some(format!("{:x}", member.id)),
                     role: if member.is_learner {
                         MemberRole::Learner
@@ -478,107 +486,10 @@ impl World {
         }
     }
 
-    /// Kubelets and etcds do their part.
-    pub fn pass(&mut self) {
-        self.authorities.pass();
-        self.pods.retain(|_, pod| !pod.is_deleting);
-        let waiting: Vec<String> = self
-            .pods
-            .iter()
-            .filter(|(pod, state)| !state.is_finished && !state.is_gated && !self.running.contains(*pod))
-            .map(|(pod, _)| pod.clone())
-            .collect();
-        for pod in waiting {
-            self.start_container(&pod);
-        }
-        self.elect();
-        // Etcd takes a newer version over when every member runs it.
-        let lines: Vec<Line> = self
-            .members
-            .iter()
-            .filter(|member| self.is_running(member))
-            .map(|member| self.release_of(&member.pod).version.line())
-            .collect();
-        if lines.len() == self.members.len() {
-            self.line = lines.into_iter().min().unwrap_or(self.line);
-        }
-        let is_every_voter_healthy = self.voters().iter().all(|member| self.is_running(member));
-        self.healthy_steps = if is_every_voter_healthy {
-            self.healthy_steps + 1
-        } else {
-            0
-        };
-    }
-
-    pub fn start_container(&mut self, pod: &str) {
-        let Some(disk) = self.disks.get(pod).cloned() else {
-            return;
-        };
-        let made = self.release_of(pod);
-        if made.image == BROKEN {
-            return;
-        }
-        if self.is_sick(pod) {
-            self.pods
-                .entry(pod.to_owned())
-                .and_modify(|state| state.restarts += 1);
-            return;
-        }
-        assert!(
-            made.version.line() >= self.line,
-            "{pod} starts with a version that cannot read the data"
-        );
-        let start = self.pods.get(pod).and_then(|state| state.start.clone());
-        let address = Some("10.0.0.1".to_owned());
-        match (disk.member, start) {
-            (Some(id), _) => {
-                if self.members.iter().any(|member| member.id == id) {
-                    self.running.insert(pod.to_owned());
-                }
-            }
-            (None, Some(Start::Seed)) => {
-                let id = self.serial();
-                let is_second = self.clusters_formed > 0 && !self.members.is_empty();
-                assert!(!is_second || !self.bootstrapped, "{pod} formed a second cluster");
-                self.clusters_formed += 1;
-                self.line = made.version.line();
-                self.members = vec![EtcdMemberModel {
-                    id,
-                    pod: pod.to_owned(),
-                    is_learner: false,
-                    is_started: true,
-                }];
-                self.disks.insert(pod.to_owned(), Disk { member: Some(id) });
-                self.running = BTreeSet::from([pod.to_owned()]);
-            }
-            (None, Some(Start::Join(list))) => {
-                let listed: BTreeSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
-                let known: BTreeSet<&str> = self.members.iter().map(|member| member.pod.as_str()).collect();
-                if listed != known || !self.has_quorum() {
-                    return;
-                }
-                if let Some(member) = self.members.iter_mut().find(|member| member.pod == pod) {
-                    assert!(
-                        !member.is_started,
-                        "{pod} came back under its old id without its data"
-                    );
-                    member.is_started = true;
-                    let id = member.id;
-                    self.disks.insert(pod.to_owned(), Disk { member: Some(id) });
-                    self.running.insert(pod.to_owned());
-                }
-            }
-            (None, Some(Start::Rejoin | Start::Force) | None) => {
-                if let Some(state) = self.pods.get_mut(pod) {
-                    state.restarts += 1;
-                    // It is told of the last end alone.
-                    state.is_out_of_memory = false;
-                }
-            }
-        }
-        if let Some(state) = self.pods.get_mut(pod) {
-            state.address = address;
-        }
+    /// Has members leave the node of a pod, and no other; of one without a node, none.
+    pub fn avoid_node_of(&mut self, pod: &str) {
+        let node = self.disks.get(pod).and_then(|disk| disk.node.clone());
+        self.avoided_nodes = node.into_iter().collect();
     }
 
     pub fn nth_pod(&self, index: usize) -> Option<String> {
