@@ -1,6 +1,6 @@
 //! The figures of one benchmark, as a table for people and as JSON for programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -153,19 +153,37 @@ fn machine() -> String {
 
 /// The commit of this tree, with `-dirty` where files differ from it.
 pub fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            .args(["-C", env!("CARGO_MANIFEST_DIR")])
-            .args(arguments)
-            .output()
-            .ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| text.trim().to_owned())
-    };
-    let head = git(&["rev-parse", "HEAD"])?;
-    let is_clean =
-        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| text.is_empty());
-    Some(if is_clean { head } else { format!("{head}-dirty") })
+    let head = git(&["rev-parse", "HEAD"], &[])?;
+    marked(head, &[])
+}
+
+/// The last commit that changed one of these paths, from the root of the tree; with `-dirty` where they differ from it.
+pub fn last_change(paths: &[&str]) -> Option<String> {
+    let last = git(&["log", "-1", "--format=%H"], paths)?;
+    marked(last, paths)
+}
+
+fn marked(commit: String, paths: &[&str]) -> Option<String> {
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"], paths)?;
+    Some(if changes.is_empty() {
+        commit
+    } else {
+        format!("{commit}-dirty")
+    })
+}
+
+fn git(arguments: &[&str], paths: &[&str]) -> Option<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(arguments)
+        .arg("--")
+        .args(paths)
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What was run already of one commit: a line of JSON for each round.
+//! What was run already since one commit: a line of JSON for each round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

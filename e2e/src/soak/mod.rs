@@ -1,6 +1,7 @@
 //! Long and seeded runs that look for faults: each round has a seed and can be repeated by it.
 //!
-//! Rounds of a commit are written down in `target/soak/NAME.jsonl`, so that a run that was cut off goes on where it was.
+//! Rounds are written down in `target/soak/NAME.jsonl`, so that a run that was cut off goes on where it was: until a commit
+//! changes what the soak tests.
 
 pub mod etcd;
 mod ledger;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::bench::report::commit;
+use crate::bench::report::last_change;
 use crate::bench::setting;
 use ledger::{Entry, Ledger, Totals};
 use points::Points;
@@ -44,13 +45,29 @@ struct Part {
     /// How many rounds run at a time.
     lanes: usize,
     prepare: fn() -> Result<Round>,
+    /// What is tested, as paths from the root of the tree: a change of it makes all rounds worthless.
+    tests: &'static [&'static str],
 }
+
+const PLANNER_TESTS: &[&str] = &["cells/planner", "scenarios", "e2e/src/soak", "Cargo.lock"];
+const ETCD_TESTS: &[&str] = &[
+    "operators/api",
+    "operators/core",
+    "operators/etcd",
+    "operators/pki",
+    "operators/runtime",
+    "operators/snapshots",
+    "operators/testing",
+    "e2e/src/soak",
+    "Cargo.lock",
+];
 
 const PLANNER: [Part; 1] = [Part {
     name: "planner",
     goal: Goal::Seconds(600),
     lanes: 1,
     prepare: || Ok(Box::new(planner::round)),
+    tests: PLANNER_TESTS,
 }];
 
 const ETCD: [Part; 2] = [
@@ -62,6 +79,7 @@ const ETCD: [Part; 2] = [
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.round(seed)))
         },
+        tests: ETCD_TESTS,
     },
     Part {
         name: "etcd-crashes",
@@ -71,6 +89,7 @@ const ETCD: [Part; 2] = [
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.crash(etcd::CRASHES.point(seed))))
         },
+        tests: ETCD_TESTS,
     },
 ];
 
@@ -114,10 +133,10 @@ impl Part {
 
     /// Goes on where it was until the goal is reached or a fault is found.
     fn run(&self) -> Result<bool> {
-        let commit = commit().unwrap_or_else(|| "unknown".to_owned());
+        let commit = last_change(self.tests).unwrap_or_else(|| "unknown-dirty".to_owned());
         let ledger = Ledger::open(self.name, &commit)?;
         println!(
-            "{} at {commit}: {} of {} done",
+            "{} since {commit}: {} of {} done",
             self.name,
             self.goal.done(&ledger),
             self.goal

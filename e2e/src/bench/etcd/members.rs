@@ -83,11 +83,11 @@ impl Cluster {
             member,
             calls,
         };
-        let server = Server::builder().tls_config(tls)?;
+        let tonic = Server::builder().tls_config(tls)?;
         let name = name.to_owned();
         tokio::spawn(async move {
             let incoming = TcpListenerStream::new(listener);
-            if let Err(error) = server.serve_with_incoming(endpoint, incoming).await {
+            if let Err(error) = tonic.serve_with_incoming(endpoint, incoming).await {
                 eprintln!("{name} serves no more: {error}");
             }
         });

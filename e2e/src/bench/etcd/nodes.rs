@@ -115,7 +115,7 @@ impl Nodes {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let name = pod.name_any();
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": format!("node-{zone}")}});
+            "target": {"apiVersion": "v1", "kind": "Node", "name": format!("node-{zone}-1")}});
         let bound: kube::Result<serde_json::Value> = pods
             .create_subresource("binding", &name, &PostParams::default(), &binding)
             .await;

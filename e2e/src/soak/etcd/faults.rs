@@ -27,8 +27,14 @@ pub enum Fault {
     Cut(String),
     /// A member's disk is full for some seconds.
     Full(String),
+    /// A member's disk takes a quarter of a second for each sync, for some seconds.
+    Slow(String),
     /// The operator is killed and started again.
     KillOperator,
+    /// The operator never hears of most changes, for some seconds.
+    LoseEvents,
+    /// The operator is killed, and started again with the view that it gets then: it hears of no change for some seconds.
+    RestartBlind,
 }
 
 impl fmt::Display for Fault {
@@ -39,7 +45,10 @@ impl fmt::Display for Fault {
             Self::Stop(pod) => write!(f, "{pod} stopped"),
             Self::Cut(pod) => write!(f, "{pod} cut off"),
             Self::Full(pod) => write!(f, "the disk of {pod} full"),
+            Self::Slow(pod) => write!(f, "the disk of {pod} slow"),
             Self::KillOperator => f.write_str("the operator killed"),
+            Self::LoseEvents => f.write_str("most events lost"),
+            Self::RestartBlind => f.write_str("the operator killed, and blind when it came back"),
         }
     }
 }
@@ -50,12 +59,15 @@ impl Fault {
         let Some(pod) = pods.choose(chance).cloned() else {
             return Self::KillOperator;
         };
-        match chance.random_range(0..11) {
+        match chance.random_range(0..16) {
             0 => Self::Nothing,
             1 | 2 => Self::Kill(pod),
             3 | 4 => Self::Stop(pod),
             5 | 6 => Self::Cut(pod),
             7 | 8 => Self::Full(pod),
+            9 | 10 => Self::Slow(pod),
+            11 | 12 => Self::LoseEvents,
+            13 => Self::RestartBlind,
             _ => Self::KillOperator,
         }
     }
@@ -69,7 +81,14 @@ impl Fault {
         let machine = match self {
             Self::Nothing => return Ok(()),
             Self::KillOperator => return site.restart_operator(),
-            Self::Kill(pod) | Self::Stop(pod) | Self::Cut(pod) | Self::Full(pod) => site.machines.get(pod),
+            Self::LoseEvents => return lose_events(site, 80, lasting).await,
+            Self::RestartBlind => {
+                site.restart_operator()?;
+                return lose_events(site, 100, lasting).await;
+            }
+            Self::Kill(pod) | Self::Stop(pod) | Self::Cut(pod) | Self::Full(pod) | Self::Slow(pod) => {
+                site.machines.get(pod)
+            }
         };
         // The pod may have gone in between.
         let Some(machine) = machine else {
@@ -100,8 +119,15 @@ impl Fault {
                 tokio::time::sleep(lasting).await;
                 machine.volume.fill(false)?;
             }
-            Self::Nothing | Self::KillOperator => {}
+            Self::Slow(_) => machine.slow_down(lasting).await?,
+            Self::Nothing | Self::KillOperator | Self::LoseEvents | Self::RestartBlind => {}
         }
         Ok(())
     }
+}
+
+async fn lose_events(site: &mut Site<'_>, percent: u64, lasting: Duration) -> Result<()> {
+    site.operator.lose_events(percent)?;
+    tokio::time::sleep(lasting).await;
+    site.operator.lose_events(0)
 }

@@ -1,4 +1,4 @@
-//! A stand-in for scheduler and kubelet: it binds pods to three zones and runs each pod's etcd as a plain process in a
+//! A stand-in for scheduler and kubelet: it binds pods to the nodes of three zones and runs each pod's etcd as a plain process in a
 //! network of its own, on a volume of its own, as the pod says.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,9 @@ use super::container::{Readiness, Running, status};
 use super::hosts::Hosts;
 use super::machine::{Machine, Machines, Network, Volume};
 
-/// The zones, one node each.
+/// The zones.
 pub const ZONES: [&str; 3] = ["a", "b", "c"];
+const NODES_PER_ZONE: usize = 2;
 /// Between two looks; kubelet's own loop takes up to a second.
 const PERIOD: Duration = Duration::from_millis(400);
 /// Between two looks at the Secrets of a pod; kubelet takes up to a minute.
@@ -35,8 +36,27 @@ pub struct Kubelet {
     machines: Machines,
     http: reqwest::Client,
     running: BTreeMap<String, Running>,
-    /// The zone of each claim, from its first pod on.
-    zones: BTreeMap<String, usize>,
+    /// The node of each claim, from its first pod on.
+    nodes: BTreeMap<String, Node>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: &'static str,
+}
+
+/// All nodes: the first of each zone, then the second.
+pub fn nodes() -> impl Iterator<Item = Node> {
+    (1..=NODES_PER_ZONE).flat_map(|number| {
+        ZONES.iter().map(move |&zone| Node {
+            name: format!("node-{zone}-{number}"),
+            zone,
+        })
+    })
 }
 
 impl Kubelet {
@@ -61,7 +81,7 @@ impl Kubelet {
             machines: Machines::default(),
             http,
             running: BTreeMap::new(),
-            zones: BTreeMap::new(),
+            nodes: BTreeMap::new(),
         })
     }
 
@@ -110,29 +130,21 @@ impl Kubelet {
         self.write_hosts(&listed)
     }
 
-    /// Binds a pod to the zone of its volume, or to one without a pod of its cluster.
+    /// Binds a pod to the node of its volume, or to one that the scheduler would take for a new one.
     async fn bind(&mut self, pods: &Api<Pod>, pod: &Pod, all: &[Pod]) -> Result<()> {
         let claim = claim(pod)?;
-        let cluster = pod.labels().get("app.kubernetes.io/instance");
-        let taken = |zone: usize| {
-            let node = format!("node-{}", ZONES[zone]);
-            all.iter().any(|other| {
-                let spec = other.spec.as_ref();
-                other.labels().get("app.kubernetes.io/instance") == cluster
-                    && spec.and_then(|spec| spec.node_name.as_deref()) == Some(&node)
-            })
+        let mut candidates = match self.nodes.get(&claim) {
+            Some(own) => vec![own.clone()],
+            None => nodes().filter(|node| is_spread(pod, node, all)).collect(),
         };
-        let own = self.zones.get(&claim).copied();
-        let Some(zone) = own
-            .or_else(|| (0..ZONES.len()).find(|zone| !taken(*zone)))
-            .filter(|zone| !taken(*zone))
-        else {
+        candidates.retain(|node| !avoids(pod, node) && !of_cluster(pod, all).any(|other| is_on(other, node)));
+        let Some(node) = candidates.into_iter().next() else {
             return Ok(());
         };
-        self.zones.insert(claim, zone);
         let name = pod.name_any();
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": format!("node-{}", ZONES[zone])}});
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node.name}});
+        self.nodes.insert(claim, node);
         let bound: kube::Result<serde_json::Value> = pods
             .create_subresource("binding", &name, &PostParams::default(), &binding)
             .await;
@@ -298,6 +310,60 @@ impl Kubelet {
         }
         self.hosts.write(&self.namespace, lines)
     }
+}
+
+fn of_cluster<'a>(pod: &'a Pod, all: &'a [Pod]) -> impl Iterator<Item = &'a Pod> {
+    let cluster = |pod: &Pod| pod.labels().get("app.kubernetes.io/instance").cloned();
+    let own = cluster(pod);
+    all.iter().filter(move |other| cluster(other) == own)
+}
+
+fn is_on(pod: &Pod, node: &Node) -> bool {
+    let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+    bound == Some(&node.name)
+}
+
+/// Whether a pod's affinity keeps it away from a node.
+fn avoids(pod: &Pod, node: &Node) -> bool {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let required = affinity
+        .and_then(|affinity| affinity.node_affinity.as_ref())
+        .and_then(|affinity| {
+            affinity
+                .required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+    let terms = required.iter().flat_map(|required| &required.node_selector_terms);
+    let mut fields = terms.flat_map(|term| term.match_fields.iter().flatten());
+    fields.any(|field| {
+        field.operator == "NotIn" && field.values.iter().flatten().any(|name| *name == node.name)
+    })
+}
+
+/// Whether a pod's spread over zones, of a skew of one, allows a node: its zone has as few counted pods as any.
+fn is_spread(pod: &Pod, node: &Node, all: &[Pod]) -> bool {
+    let spec = pod.spec.as_ref();
+    let Some(spread) = spec.and_then(|spec| spec.topology_spread_constraints.as_ref()?.first()) else {
+        return true;
+    };
+    let selector = spread.label_selector.iter();
+    let expressions = selector.flat_map(|selector| selector.match_expressions.iter().flatten());
+    let is_counted = |other: &&Pod| {
+        let label = |key: &str| other.labels().get(key);
+        let is_left_out =
+            |key: &str, values: &[String]| label(key).is_some_and(|label| values.contains(label));
+        let mut expressions = expressions.clone();
+        let values = |values: &Option<Vec<String>>| values.clone().unwrap_or_default();
+        other.metadata.deletion_timestamp.is_none()
+            && !expressions.any(|known| is_left_out(&known.key, &values(&known.values)))
+    };
+    let counted: Vec<&Pod> = of_cluster(pod, all).filter(is_counted).collect();
+    let in_zone = |zone: &str| {
+        let mut of_zone = nodes().filter(|node| node.zone == zone).collect::<Vec<_>>();
+        of_zone.retain(|node| counted.iter().any(|other| is_on(other, node)));
+        of_zone.len()
+    };
+    ZONES.iter().all(|zone| in_zone(node.zone) <= in_zone(zone))
 }
 
 /// What another was first in is no fault.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +17,9 @@ use super::inside::run;
 /// What runs, by pod; faults reach into it.
 #[derive(Clone, Default)]
 pub struct Machines(Arc<Mutex<BTreeMap<String, Machine>>>);
+
+/// What each sync of a slow disk takes longer, in microseconds.
+const SLOW: u32 = 250_000;
 
 /// One pod's machine.
 #[derive(Debug, Clone)]
@@ -36,6 +41,38 @@ impl Machine {
             // It may have ended in between.
             let _ = kill(process, signal);
         }
+    }
+
+    /// Has its etcd, where one runs, wait for each sync of its disk as for a slow one.
+    ///
+    /// # Errors
+    /// When strace cannot be started.
+    pub async fn slow_down(&self, lasting: Duration) -> Result<()> {
+        let Some(process) = self.process else {
+            return Ok(());
+        };
+        let syncs = format!("inject=fsync,fdatasync:delay_exit={SLOW}");
+        let mut tracer = Command::new("strace")
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fsync,fdatasync",
+                "-e",
+                &syncs,
+                "-p",
+            ])
+            .arg(process.to_string())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run strace")?;
+        tokio::time::sleep(lasting).await;
+        // It lets go of what it holds; it has ended where that has.
+        let _ = kill(Pid::from_raw(i32::try_from(tracer.id())?), Signal::SIGTERM);
+        tokio::task::spawn_blocking(move || tracer.wait()).await??;
+        Ok(())
     }
 }
 

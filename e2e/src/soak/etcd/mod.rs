@@ -89,6 +89,8 @@ enum Step {
     Tune(u32),
     /// The database is full.
     Fill,
+    /// A member has to leave its node.
+    Move,
 }
 
 /// The version that upgrades come from, and the one that they go to.
@@ -109,14 +111,17 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
         match step {
             Step::Resize(to) => members = to,
             Step::Upgrade => version = VERSIONS[1],
-            Step::Evict | Step::Wipe | Step::Tune(_) | Step::Fill => {}
+            Step::Evict | Step::Wipe | Step::Tune(_) | Step::Fill | Step::Move => {}
         }
-        let told = take(&mut site, step, &mut chance)
+        let (told, left) = take(&mut site, step, &mut chance)
             .await
             .with_context(|| format!("step {step:?}"))?;
         site.wait_until_whole(members)
             .await
             .with_context(|| format!("after step {step:?} with {told}"))?;
+        if let Some(node) = left {
+            site.has_left(&node).await?;
+        }
         totals.add("steps", 1);
         totals.add("faults", u64::from(told != faults::NONE));
     }
@@ -144,6 +149,7 @@ pub const CRASHES: Points = Points {
         "upgrading",
         "compacting",
         "rotating",
+        "moving",
         "healing",
         "shrinking",
         "deleting",
@@ -151,7 +157,7 @@ pub const CRASHES: Points = Points {
     interrupted: "deaths of the operator",
 };
 
-/// A cluster is formed and grows; then it is upgraded, or is full, or gets other authorities, or loses a member's data and shrinks; then it is deleted.
+/// A cluster is formed and grows; then it is upgraded, or is full, or gets other authorities, or a member moves, or it loses a member's data and shrinks; then it is deleted.
 async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
     let mut totals = Totals::default();
     let mut chance = StdRng::seed_from_u64(point.call);
@@ -194,6 +200,11 @@ async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
                 .context("it is not whole with its new authorities")?;
             phase.end(&mut site, &mut totals)?;
         }
+        "moving" => {
+            phase = Phase::new(special, point).begin(&mut site)?;
+            relocate(&mut site, &mut chance).await?;
+            phase.end(&mut site, &mut totals)?;
+        }
         _ => lose_and_shrink(&mut site, point, &mut chance, &mut totals).await?,
     }
     settle(&mut site, writers, SILENCE, &mut totals).await?;
@@ -211,6 +222,18 @@ async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
     Ok(totals)
 }
 
+async fn relocate(site: &mut Site<'_>, chance: &mut StdRng) -> Result<()> {
+    let victim = choose_member(site, chance)?;
+    let node = site.relocate(&victim).await?.context("a member without a node")?;
+    site.wait_until_whole(3).await.context("it never moved")?;
+    site.has_left(&node).await
+}
+
+fn choose_member(site: &Site<'_>, chance: &mut StdRng) -> Result<String> {
+    let names = site.machines.names();
+    names.choose(chance).cloned().context("there is no member")
+}
+
 async fn lose_and_shrink(
     site: &mut Site<'_>,
     point: Point,
@@ -218,12 +241,7 @@ async fn lose_and_shrink(
     totals: &mut Totals,
 ) -> Result<()> {
     let mut phase = Phase::new("healing", point).begin(site)?;
-    let victim = site
-        .machines
-        .names()
-        .choose(chance)
-        .cloned()
-        .context("there is no member")?;
+    let victim = choose_member(site, chance)?;
     wipe(site, &victim);
     site.wait_until_changed(&victim).await?;
     site.wait_until_whole(3).await.context("it never healed")?;
@@ -311,8 +329,21 @@ fn wipe(site: &Site<'_>, pod: &str) {
 
 fn choose(members: i32, version: &str, chance: &mut StdRng) -> Step {
     let mut steps = match members {
-        1 => vec![Step::Resize(3), Step::Resize(3), Step::Evict, Step::Fill],
-        _ => vec![Step::Resize(1), Step::Evict, Step::Wipe, Step::Wipe, Step::Fill],
+        1 => vec![
+            Step::Resize(3),
+            Step::Resize(3),
+            Step::Evict,
+            Step::Move,
+            Step::Fill,
+        ],
+        _ => vec![
+            Step::Resize(1),
+            Step::Evict,
+            Step::Wipe,
+            Step::Wipe,
+            Step::Move,
+            Step::Fill,
+        ],
     };
     if version == VERSIONS[1] {
         steps.push(Step::Tune(chance.random_range(256..384)));
@@ -322,20 +353,17 @@ fn choose(members: i32, version: &str, chance: &mut StdRng) -> Step {
     *steps.choose(chance).unwrap_or(&Step::Evict)
 }
 
-/// Takes a step and lets a fault happen in its first seconds; says which.
-async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<String> {
-    let victim = site
-        .machines
-        .names()
-        .choose(chance)
-        .cloned()
-        .context("there is no member")?;
+/// Takes a step and lets a fault happen in its first seconds; says which, and which node a member had to leave.
+async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<(String, Option<String>)> {
+    let victim = choose_member(site, chance)?;
+    let mut left = None;
     match step {
         Step::Resize(members) => site.resize(members).await?,
         Step::Evict => site.delete_pod(&victim).await?,
         Step::Wipe => wipe(site, &victim),
         Step::Upgrade => site.upgrade(VERSIONS[1]).await?,
         Step::Tune(mebibytes) => site.tune(mebibytes).await?,
+        Step::Move => left = site.relocate(&victim).await?,
         Step::Fill => {}
     }
     tokio::time::sleep(Duration::from_millis(chance.random_range(0..4000))).await;
@@ -347,5 +375,5 @@ async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<St
         Step::Fill => site.fill(chance).await?,
         _ => {}
     }
-    Ok(fault.to_string())
+    Ok((fault.to_string(), left))
 }

@@ -9,18 +9,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http::{Method, Request};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use http::{Method, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use kube::client::{Body, ClientBuilder};
 use nix::sys::signal::Signal;
 use skep_etcd::members::{GrpcMembers, ListedMember, Members, MembersError, Pieces, Target};
 use skep_etcd::observed::{Alarm, MemberStatus};
 use skep_runtime::{install_crypto, shutdown, telemetry};
+use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::io::StreamReader;
+use tower::BoxError;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 const TALLY: &str = "SKEP_TALLY";
 const NAMESPACE: &str = "SKEP_NAMESPACE";
 
-/// Three numbers in a file that the operator's process and ours share.
+/// Some numbers in a file that the operator's process and ours share.
 #[derive(Debug, Clone, Copy)]
 enum Entry {
     /// How many calls were answered, by Kubernetes and by etcd.
@@ -29,9 +36,11 @@ enum Entry {
     Changes,
     /// The call after whose answer the operator dies; 0 for none.
     Last,
+    /// How many percent of all changes the operator never hears of.
+    Lost,
 }
 
-const ENTRIES: [Entry; 3] = [Entry::Calls, Entry::Changes, Entry::Last];
+const ENTRIES: [Entry; 4] = [Entry::Calls, Entry::Changes, Entry::Last, Entry::Lost];
 
 impl Entry {
     fn read(self, file: &File) -> std::io::Result<u64> {
@@ -82,10 +91,38 @@ impl Counter {
         request
     }
 
+    /// Whether what a watch tells is to be lost; bookmarks and errors never are.
+    fn loses(&self, line: &str) -> bool {
+        const TOLD: [&str; 3] = ["ADDED", "MODIFIED", "DELETED"];
+        let is_of = |kind: &str| line.starts_with(&format!("{{\"type\":\"{kind}\""));
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let percent = Entry::Lost.read(&file).unwrap_or(0);
+        TOLD.into_iter().any(is_of) && rand::random_range(0..100) < percent
+    }
+
     fn answered<T>(&self, answer: T) -> T {
         self.count(Entry::Calls);
         answer
     }
+}
+
+/// An answer of the API server without the lines that are lost.
+fn without_lost<B>(
+    answer: Response<B>,
+    counter: Counter,
+) -> Response<impl http_body::Body<Data = Bytes, Error = BoxError>>
+where
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Send + Unpin + 'static,
+{
+    answer.map(|body| {
+        let reader = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
+        let lines = FramedRead::new(reader, LinesCodec::new());
+        let kept = lines.try_filter(move |line| std::future::ready(!counter.loses(line)));
+        StreamBody::new(
+            kept.map_ok(|line| Frame::data(Bytes::from(line + "\n")))
+                .map_err(BoxError::from),
+        )
+    })
 }
 
 /// Etcd, with each answer counted.
@@ -158,10 +195,13 @@ pub async fn be() -> Result<()> {
     let _telemetry = telemetry::init("etcd", 1, telemetry::LogFormat::Text)?;
     install_crypto();
     let counter = Counter::open()?;
-    let (asked, answered) = (counter.clone(), counter.clone());
+    let (asked, answered, heard) = (counter.clone(), counter.clone(), counter.clone());
     let client = ClientBuilder::try_from(kube::Config::infer().await?)?
         .with_layer(&MapRequestLayer::new(move |request| asked.asked(request)))
         .with_layer(&MapResponseLayer::new(move |answer| answered.answered(answer)))
+        .with_layer(&MapResponseLayer::new(move |answer| {
+            without_lost(answer, heard.clone())
+        }))
         .build();
     let members = Counted {
         members: GrpcMembers,
@@ -250,6 +290,14 @@ impl Operator {
     /// When it cannot be told.
     pub fn disarm(&mut self) -> Result<()> {
         Ok(Entry::Last.write(&self.tally, 0)?)
+    }
+
+    /// Has it never hear of so many percent of all changes.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn lose_events(&self, percent: u64) -> Result<()> {
+        Ok(Entry::Lost.write(&self.tally, percent)?)
     }
 
     /// How it ended, if it has.

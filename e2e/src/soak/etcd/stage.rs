@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
 use rand::rngs::StdRng;
 use serde_json::json;
 use skep_api::etcd_cluster::{EtcdCluster, EtcdTrust, TrustPhase};
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::hosts::Hosts;
 use super::inside;
-use super::kubelet::{Kubelet, ZONES};
+use super::kubelet::{self, Kubelet, Node};
 use super::machine::{Machines, Volume};
 use super::operator::{End, Operator};
 use super::writers::{self, Filling, Place};
@@ -73,8 +73,7 @@ impl Stage {
         let hosts = Hosts::new(inside::furnish(&directory)?);
         let cluster = Cluster::start(options).await;
         cluster.install_definitions().await;
-        for zone in ZONES {
-            let name = format!("node-{zone}");
+        for Node { name, zone } in kubelet::nodes() {
             let labels = json!({"topology.kubernetes.io/zone": zone, "kubernetes.io/hostname": name});
             let node =
                 json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
@@ -204,6 +203,34 @@ impl<'a> Site<'a> {
     pub async fn tune(&self, mebibytes: u32) -> Result<()> {
         let resources = json!({"goMemoryLimit": format!("{mebibytes}MiB")});
         self.change(json!({"resources": resources})).await
+    }
+
+    /// Has a member leave its node, and says which that is; none where it is on none yet.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn relocate(&self, pod: &str) -> Result<Option<String>> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), &self.place.namespace);
+        let node = pods.get_opt(pod).await?.and_then(|pod| pod.spec?.node_name);
+        self.change(json!({"avoidNodes": node.as_slice()})).await?;
+        Ok(node)
+    }
+
+    /// Checks that no pod is on a node.
+    ///
+    /// # Errors
+    /// Which is.
+    pub async fn has_left(&self, node: &str) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), &self.place.namespace);
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let left: Vec<String> = pods
+            .list(&on_node)
+            .await?
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect();
+        ensure!(left.is_empty(), "{left:?} are still on {node}");
+        Ok(())
     }
 
     async fn change(&self, spec: serde_json::Value) -> Result<()> {
