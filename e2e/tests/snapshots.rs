@@ -19,9 +19,11 @@ use kube::api::{
 };
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use skep_api::EtcdCluster;
 use skep_api::etcd_backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};
+use skep_api::etcd_cluster::{BACKED_UP, RESTORE_PROVEN};
+use skep_api::etcd_drill::{EtcdDrill, EtcdDrillStatus};
 use skep_api::etcd_restore::{EtcdRestore, EtcdRestoreSpec, EtcdRestoreStatus, VERIFIED};
-use skep_api::{EtcdCluster, etcd_cluster::BACKED_UP};
 use skep_e2e::object_store::ObjectStore;
 use skep_e2e::platform::eventually;
 use skep_e2e::runbook::follow;
@@ -104,6 +106,24 @@ impl Datastore {
                 .iter()
                 .any(|condition| condition.type_ == VERIFIED);
             ensure!(is_judged, "{:?}", status.conditions);
+            Ok(status)
+        })
+        .await
+    }
+
+    /// Has a snapshot tried out by the command that the docs name, and waits for what is found.
+    async fn try_out(&self, name: &str, snapshot: &str) -> Result<EtcdDrillStatus> {
+        let names = [
+            ("NAMESPACE", self.namespace.as_str()),
+            ("NAME", DATASTORE),
+            ("SNAPSHOT", snapshot),
+            ("DRILL", name),
+        ];
+        follow(&self.platform, "drill", 1..=1, &names).await?;
+        let api: Api<EtcdDrill> = self.api();
+        eventually(&format!("drill {name} has ended"), || async {
+            let status = api.get(name).await?.status.unwrap_or_default();
+            ensure!(status.ended_at.is_some(), "{:?}", status.conditions);
             Ok(status)
         })
         .await
@@ -228,8 +248,52 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Snapshots that are cut off, changed, or another's are refused before anything is done.
-async fn damaged_snapshots_are_refused(datastore: &Datastore, store: &ObjectStore) {
+/// A snapshot as it was taken passes its drill, by schedule and when asked for; one that is cut off does not.
+async fn drills_tell_good_snapshots_from_bad(datastore: &Datastore, good: &str, cut_off: &str) {
+    let clusters: Api<EtcdCluster> = datastore.api();
+    eventually("the first drill of the schedule has passed", || async {
+        let status = clusters.get(DATASTORE).await?.status.unwrap_or_default();
+        ensure!(
+            status.drill.as_ref().is_some_and(|drill| drill.passed),
+            "{:?}",
+            status.drill
+        );
+        ensure!(
+            is(&status.conditions, RESTORE_PROVEN, "True"),
+            "{:?}",
+            status.conditions
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let (passed, failed) = tokio::join!(datastore.try_out("good", good), datastore.try_out("bad", cut_off));
+    let (passed, failed) = (passed.unwrap(), failed.unwrap());
+    assert!(is(&passed.conditions, "Ready", "True"), "{:?}", passed.conditions);
+    assert_eq!(passed.compared, ["revision", "keys", "hash"]);
+    assert!(passed.keys.is_some_and(|keys| keys > 40), "{passed:?}");
+    assert!(
+        is(&failed.conditions, "Ready", "False"),
+        "{:?}",
+        failed.conditions
+    );
+    assert!(
+        failed.conditions[0].message.contains("damaged"),
+        "{:?}",
+        failed.conditions
+    );
+    let left = ListParams::default().labels("app.kubernetes.io/name=etcd-drill");
+    eventually("no pod of a drill is left", || async {
+        let left = datastore.api::<Pod>().list(&left).await?;
+        ensure!(left.items.is_empty(), "{} are", left.items.len());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Snapshots that are cut off, changed, or another's are refused before anything is done; returns the one that is cut off.
+async fn damaged_snapshots_are_refused(datastore: &Datastore, store: &ObjectStore) -> String {
     let cut_off = datastore.back_up("cut-off").await.unwrap();
     let (owner, snapshot) = (cut_off.owner.unwrap(), cut_off.snapshot.unwrap());
     let body = store.folder(&owner, &snapshot).join("body");
@@ -266,6 +330,7 @@ async fn damaged_snapshots_are_refused(datastore: &Datastore, store: &ObjectStor
         let said = &status.conditions[0].message;
         assert!(said.contains(why), "{name}: {said}");
     }
+    snapshot
 }
 
 /// Long: a control plane is made, five snapshots are taken, and three members are made anew from one.
@@ -292,7 +357,8 @@ async fn a_tenant_with_a_live_apiserver_is_set_back_to_a_snapshot() {
     for name in before.iter().take(5) {
         objects.delete(name, &DeleteParams::default()).await.unwrap();
     }
-    damaged_snapshots_are_refused(&datastore, &store).await;
+    let cut_off = damaged_snapshots_are_refused(&datastore, &store).await;
+    drills_tell_good_snapshots_from_bad(&datastore, &kept, &cut_off).await;
 
     let apiservers = datastore.apiservers().await.unwrap();
     let said = datastore.follow(1..=3, &kept).await.unwrap();

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.snapshot"),
     printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Keys", type_ = "integer", json_path = ".status.keys"),
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytes"),
     printcolumn(name = "Why", type_ = "string", json_path = ".spec.why"),
     printcolumn(
@@ -80,6 +81,9 @@ pub struct EtcdBackupStatus {
     /// The revision that it holds at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// How many keys there were at that revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<i64>,
     /// Its bytes before they are encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,

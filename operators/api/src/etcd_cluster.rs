@@ -14,6 +14,9 @@ pub const SERVING: &str = "Serving";
 /// The condition that says whether the last snapshot is as young as the schedule wants it.
 pub const BACKED_UP: &str = "BackedUp";
 
+/// The condition that says whether the last drill has made an etcd from a snapshot that serves what was taken.
+pub const RESTORE_PROVEN: &str = "RestoreProven";
+
 /// The condition that says whether the database has room for the next day, at the growth of the last hours.
 pub const ROOM_AHEAD: &str = "RoomAhead";
 
@@ -165,6 +168,23 @@ pub struct EtcdSnapshot {
     pub taken_at: Time,
 }
 
+/// How a drill has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdDrillResult {
+    /// The `EtcdDrill`.
+    pub drill: String,
+    /// The snapshot that was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Whether what was made of it serves what was taken.
+    pub passed: bool,
+    /// When it has ended.
+    pub at: Time,
+    /// What was found, for people.
+    pub message: String,
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
 fn is_zero(number: &i64) -> bool {
     *number == 0
@@ -217,6 +237,9 @@ pub struct EtcdClusterStatus {
     /// The newest snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<EtcdSnapshot>,
+    /// The last drill that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<EtcdDrillResult>,
     /// The restore that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restoring: Option<EtcdRestoring>,

@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod deployment_record;
 pub mod etcd_backup;
 pub mod etcd_cluster;
+pub mod etcd_drill;
 pub mod etcd_restore;
 pub mod size_class;
 pub mod snapshot_store;
@@ -21,6 +22,7 @@ pub use control_plane::{ControlPlane, ControlPlaneSpec, ControlPlaneStatus};
 pub use deployment_record::{DeploymentRecord, DeploymentRecordSpec, DeploymentRecordStatus};
 pub use etcd_backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};
 pub use etcd_cluster::{EtcdCluster, EtcdClusterSpec, EtcdClusterStatus};
+pub use etcd_drill::{EtcdDrill, EtcdDrillSpec, EtcdDrillStatus};
 pub use etcd_restore::{EtcdRestore, EtcdRestoreSpec, EtcdRestoreStatus};
 pub use size_class::{SizeClass, SizeClassSpec};
 pub use tenant_cluster::{TenantCluster, TenantClusterSpec, TenantClusterStatus};
@@ -72,6 +74,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         DeploymentRecord::crd(),
         EtcdBackup::crd(),
         EtcdCluster::crd(),
+        EtcdDrill::crd(),
         EtcdRestore::crd(),
         SizeClass::crd(),
         TenantCluster::crd(),

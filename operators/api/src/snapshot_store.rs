@@ -26,6 +26,14 @@ pub struct SnapshotPolicy {
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep_at_least: i64,
+    /// How many hours after one drill the newest snapshot is restored aside and compared again; never where it is 0.
+    #[serde(default = "day")]
+    #[schemars(range(min = 0, max = 8760))]
+    pub drill_every_hours: i64,
+}
+
+fn day() -> i64 {
+    24
 }
 
 fn hourly() -> i64 {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,13 +17,14 @@ use skep_runtime::error::chain;
 use skep_runtime::{
     Applier, ApplyError, Categorised, ConditionStatus, Conditions, Events, Outcome, Reconcile, api_category,
 };
-use skep_snapshots::{About, Manifest, Owner, SnapshotError, SnapshotId, Store};
+use skep_snapshots::{About, Fingerprint, Manifest, Owner, SnapshotError, SnapshotId, Store};
 
 use crate::build::certificates::{OPERATOR, secret_name};
 use crate::members::{Credentials, Members, MembersError, Target};
 use crate::metrics::SNAPSHOTS;
 use crate::observe::backups::is_taken;
 use crate::observe::{ObserveError, fetch_children, target};
+use crate::observed::MemberStatus;
 use crate::snapshots::{Policy, StoreError, open};
 use crate::validate::{Cluster, InvalidSpec, validate};
 
@@ -31,6 +33,9 @@ pub const CONTROLLER: &str = "etcd-backup";
 
 /// How many backups of one datastore are kept as objects: with one an hour for years they would be many for an API server.
 const REMEMBERED: usize = 10;
+
+/// While a member hashes, its writes wait: a follower does where there is one, an only member up to so many bytes.
+const HASHED_BYTES: i64 = 1 << 30;
 
 /// A snapshot that was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -177,25 +182,48 @@ impl<M: Members> Taker<M> {
     async fn find_leader(&self, cluster: &Cluster) -> Result<(Target, About), BackupError> {
         let credentials = Arc::new(fetch_credentials(&self.client, cluster).await?);
         let children = fetch_children(&self.client, &cluster.namespace, &cluster.name, &cluster.uid).await?;
-        for (name, pod) in &children.pods {
-            let Some(target) = target(cluster, name, pod, &credentials) else {
-                continue;
-            };
-            let Ok(status) = self.members.status(&target).await else {
-                continue;
-            };
-            if status.leader == Some(status.id) {
-                let about = About {
-                    cluster: cluster.name.clone(),
-                    etcd_version: status.version,
-                    cluster_id: status.cluster_id,
-                    revision: Some(status.revision),
-                    taken_at: Timestamp::now(),
-                };
-                return Ok((target, about));
+        let targets = children
+            .pods
+            .iter()
+            .filter_map(|(name, pod)| target(cluster, name, pod, &credentials));
+        let answers = join_all(targets.map(|target| async {
+            let status = self.members.status(&target).await.ok()?;
+            Some((target, status))
+        }));
+        let answers: Vec<_> = answers.await.into_iter().flatten().collect();
+        let leads = |(_, status): &&(Target, MemberStatus)| status.leader == Some(status.id);
+        let leader = answers.iter().find(leads);
+        let (target, status) = leader.ok_or_else(|| BackupError::NoLeader(cluster.name.clone()))?;
+        let mut followers = answers.iter().filter(|(_, other)| {
+            other.leader == Some(status.id) && !other.is_learner && other.id != status.id
+        });
+        let (revision, content) = match followers.next() {
+            // Both hold what the one that is behind holds.
+            Some((follower, other)) => {
+                let revision = status.revision.min(other.revision);
+                (revision, self.fingerprint(follower, revision).await?)
             }
+            None if status.used_bytes > HASHED_BYTES => (status.revision, None),
+            None => (status.revision, self.fingerprint(target, status.revision).await?),
+        };
+        let about = About {
+            cluster: cluster.name.clone(),
+            etcd_version: status.version.clone(),
+            cluster_id: status.cluster_id,
+            revision: Some(revision),
+            content,
+            taken_at: Timestamp::now(),
+        };
+        Ok((target.clone(), about))
+    }
+
+    /// What a drill compares later; nothing where the revision is history already.
+    async fn fingerprint(&self, target: &Target, revision: i64) -> Result<Option<Fingerprint>, BackupError> {
+        match self.members.fingerprint(target, revision).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_compacted() => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        Err(BackupError::NoLeader(cluster.name.clone()))
     }
 
     /// Deletes snapshots whose time is over, and the objects that speak of them or of what is long past.
@@ -234,6 +262,7 @@ impl<M: Members> Taker<M> {
             owner: Some(manifest.owner.to_string()),
             location: Some(location.clone()),
             revision: manifest.about.revision,
+            keys: manifest.about.content.map(|content| content.keys),
             bytes: i64::try_from(manifest.bytes).ok(),
             taken_at: Some(Time(id.taken_at())),
             conditions: conditions(object, ConditionStatus::True, reasons::AS_DESIRED, &text),
@@ -299,7 +328,7 @@ pub(crate) async fn fetch_cluster(
     let api: Api<EtcdCluster> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(read("the datastore"))?;
     let found = found.ok_or_else(|| BackupError::NoCluster(name.to_owned()))?;
-    let cluster = validate(&found).map_err(invalid(name))?;
+    let cluster = validate(&found).map_err(invalid(name))?.as_it_runs(&found);
     let policy = cluster.snapshots.clone();
     Ok((
         cluster,

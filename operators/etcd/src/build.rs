@@ -4,6 +4,7 @@ pub mod authority;
 pub mod certificates;
 pub mod claim;
 pub mod disruption_budget;
+pub mod drill;
 pub mod pod;
 pub mod restoring;
 pub mod service;

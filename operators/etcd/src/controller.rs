@@ -21,9 +21,10 @@ use crate::execute::{Effect, Step};
 use crate::members::{Credentials, Members};
 use crate::metrics::{STEPS, step};
 use crate::observe::backups::assemble_backups;
+use crate::observe::drills::assemble_drills;
 use crate::observe::{
-    Children, Memory, Sight, assemble, fetch_backups, fetch_children, fetch_membership, fetch_object,
-    fetch_secrets,
+    Children, Memory, Sight, assemble, fetch_backups, fetch_children, fetch_drills, fetch_membership,
+    fetch_object, fetch_secrets,
 };
 use crate::observed::{Observed, Trust};
 use crate::status::{build_failed_status, build_invalid_status, build_status, outcome, write_status};
@@ -202,10 +203,11 @@ impl<M: Members> Operator<M> {
             trust,
             credentials,
         } = certified;
-        let (object, children, backups) = tokio::try_join!(
+        let (object, children, backups, drills) = tokio::try_join!(
             fetch_object(&self.client, &cluster.namespace, &cluster.name),
             fetch_children(&self.client, &cluster.namespace, &cluster.name, &cluster.uid),
             fetch_backups(&self.client, cluster),
+            fetch_drills(&self.client, cluster),
         )?;
         let is_ours = |object: &EtcdCluster| {
             object.uid().as_deref() == Some(&cluster.uid) && object.metadata.deletion_timestamp.is_none()
@@ -222,6 +224,7 @@ impl<M: Members> Operator<M> {
             children,
             membership,
             backups: assemble_backups(cluster.snapshots.as_ref(), &backups, Timestamp::now()),
+            drills: assemble_drills(cluster.snapshots.as_ref(), &drills, Timestamp::now()),
             trust: trust.clone(),
             fresh,
         };

@@ -111,6 +111,8 @@ pub enum Action {
     Rotate(RotationStep),
     /// Asks for a snapshot.
     Backup(BackupReason),
+    /// Asks for a drill.
+    Drill,
     /// Writes into the status which snapshot takes the place of the data, before any member goes for it.
     BeginRestore(RestoreSource),
     /// Writes into the status that a restore is not needed any more.

@@ -148,6 +148,7 @@ impl<M: Members> Step<'_, M> {
             Action::Defragment { pod } => self.defragment(action, pod, now).await,
             Action::Rotate(step) => self.rotate(*step, now).await,
             Action::Backup(why) => self.ask_for_backup(*why, now).await,
+            Action::Drill => self.ask_for_drill(now).await,
             Action::BeginRestore(source) => self.begin_restore(action, source, now).await,
             Action::PassOver(source) => self.pass_over(action, source, now).await,
             Action::SetAside { pod, uid } => self.set_aside(pod, uid).await,

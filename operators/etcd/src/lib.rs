@@ -8,6 +8,8 @@ pub mod backup;
 pub mod build;
 pub mod controller;
 pub mod decide;
+pub mod drill;
+pub mod drills;
 pub mod error;
 pub mod execute;
 #[cfg(test)]
@@ -36,7 +38,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use skep_api::etcd_cluster::EtcdCluster;
-use skep_api::{EtcdBackup, EtcdRestore};
+use skep_api::{EtcdBackup, EtcdDrill, EtcdRestore};
 use skep_core::labels;
 use skep_runtime::{CancellationToken, ControllerBuilder};
 
@@ -103,7 +105,7 @@ pub async fn run_with<M: Members + Clone>(
         client.clone(),
         members.clone(),
         settings.instance.clone(),
-        settings.image,
+        settings.image.clone(),
         Turns::new(scope.api()),
     );
     let clusters = ControllerBuilder::<EtcdCluster>::new(CONTROLLER, scope.api(), watcher::Config::default())
@@ -112,6 +114,7 @@ pub async fn run_with<M: Members + Clone>(
         .owns::<Service>(scope.api(), ours.clone())
         .owns::<PodDisruptionBudget>(scope.api(), ours.clone())
         .owns::<EtcdBackup>(scope.api(), ours.clone())
+        .owns::<EtcdDrill>(scope.api(), ours.clone())
         .watches(scope.api(), ours, cluster_of_claim)
         .run(
             skep_runtime::Settings {
@@ -132,11 +135,22 @@ pub async fn run_with<M: Members + Clone>(
     let taking =
         ControllerBuilder::<EtcdBackup>::new(backup::CONTROLLER, scope.api(), watcher::Config::default())
             .run(long.clone(), taker, shutdown.clone());
+    let driller = drills::Driller::new(
+        client.clone(),
+        scope.api(),
+        settings.instance.clone(),
+        settings.image,
+    );
+    let pods = watcher::Config::default().labels(&build::drill::selector_of_all());
+    let drilling =
+        ControllerBuilder::<EtcdDrill>::new(drills::CONTROLLER, scope.api(), watcher::Config::default())
+            .owns::<Pod>(scope.api(), pods)
+            .run(long.clone(), driller, shutdown.clone());
     let restorer = restores::Restorer::new(client, settings.instance);
     let leading =
         ControllerBuilder::<EtcdRestore>::new(restores::CONTROLLER, scope.api(), watcher::Config::default())
             .run(long, restorer, shutdown);
-    tokio::join!(clusters, taking, leading);
+    tokio::join!(clusters, taking, drilling, leading);
 }
 
 /// What is watched.

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use http::uri::PathAndQuery;
 use skep_runtime::Categorised;
+use skep_snapshots::Fingerprint;
 use tonic::client::Grpc;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
@@ -36,8 +37,8 @@ pub struct Target {
     pub address: String,
     /// The name that its certificate must have.
     pub server_name: String,
-    /// The operator's own certificate.
-    pub credentials: Arc<Credentials>,
+    /// The operator's own certificate; none for an etcd of a drill, which speaks without TLS and to its own pod alone.
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 /// The operator's client certificate, its key, and the CA that signs the servers'; all PEM.
@@ -172,6 +173,12 @@ pub trait Members: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), MembersError>> + Send;
     /// Writes the member's database anew without its holes; it answers nothing else meanwhile.
     fn defragment(&self, target: &Target) -> impl Future<Output = Result<(), MembersError>> + Send;
+    /// What the member's store holds at a revision.
+    fn fingerprint(
+        &self,
+        target: &Target,
+        revision: i64,
+    ) -> impl Future<Output = Result<Fingerprint, MembersError>> + Send;
     /// The member's database and its checksum, in pieces; each piece is waited for as long as a call.
     fn snapshot(&self, target: &Target) -> impl Future<Output = Result<Pieces, MembersError>> + Send;
 }
@@ -312,6 +319,27 @@ impl Members for GrpcMembers {
         Ok(())
     }
 
+    async fn fingerprint(&self, target: &Target, revision: i64) -> Result<Fingerprint, MembersError> {
+        let request = wire::RangeRequest {
+            key: vec![0],
+            range_end: vec![0],
+            revision,
+            serializable: true,
+            count_only: true,
+        };
+        let path = "/etcdserverpb.KV/Range";
+        let counted: wire::RangeResponse = call_within(SPACE_TIMEOUT, target, "Range", path, request).await?;
+        let request = wire::HashKvRequest { revision };
+        let path = "/etcdserverpb.Maintenance/HashKV";
+        let hashed: wire::HashKvResponse =
+            call_within(SPACE_TIMEOUT, target, "HashKV", path, request).await?;
+        Ok(Fingerprint {
+            keys: counted.count,
+            hash: hashed.hash,
+            compact_revision: hashed.compact_revision,
+        })
+    }
+
     async fn snapshot(&self, target: &Target) -> Result<Pieces, MembersError> {
         let called = Called {
             call: "Snapshot",
@@ -430,20 +458,26 @@ async fn connect(target: &Target, timeout: Duration) -> Result<Channel, MembersE
         target: target.server_name.clone(),
         source: Box::new(source),
     };
-    let credentials = &target.credentials;
-    let tls = ClientTlsConfig::new()
+    let scheme = if target.credentials.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let url = format!("{scheme}://{}:2379", bracketed(&target.address));
+    let endpoint = Endpoint::from_shared(url).map_err(failed)?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
+    let endpoint = match &target.credentials {
+        Some(credentials) => endpoint.tls_config(tls(target, credentials)).map_err(failed)?,
+        None => endpoint,
+    };
+    endpoint.connect().await.map_err(failed)
+}
+
+fn tls(target: &Target, credentials: &Credentials) -> ClientTlsConfig {
+    ClientTlsConfig::new()
         .domain_name(&target.server_name)
         .ca_certificate(Certificate::from_pem(&credentials.authority))
-        .identity(Identity::from_pem(&credentials.certificate, &credentials.key));
-    let endpoint =
-        Endpoint::from_shared(format!("https://{}:2379", bracketed(&target.address))).map_err(failed)?;
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
-    endpoint
-        .tls_config(tls)
-        .map_err(failed)?
-        .connect()
-        .await
-        .map_err(failed)
+        .identity(Identity::from_pem(&credentials.certificate, &credentials.key))
 }
 
 fn bracketed(address: &str) -> String {

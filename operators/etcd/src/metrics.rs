@@ -26,6 +26,19 @@ pub static SNAPSHOTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(options, &["outcome"]).expect("the metric is valid and registered once")
 });
 
+/// Drills that have ended.
+#[expect(
+    clippy::expect_used,
+    reason = "name and labels are constants, registered once"
+)]
+pub static DRILLS: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    let options = opts!(
+        "skep_etcd_drills_total",
+        "Snapshots that were restored aside and compared"
+    );
+    register_int_counter_vec!(options, &["outcome"]).expect("the metric is valid and registered once")
+});
+
 /// The label of an action.
 pub fn step(action: &Action) -> &'static str {
     match action {
@@ -47,6 +60,7 @@ pub fn step(action: &Action) -> &'static str {
         Action::Disarm(_) => "disarm",
         Action::Rotate(_) => "rotate",
         Action::Backup(_) => "backup",
+        Action::Drill => "drill",
         Action::BeginRestore(_) => "begin-restore",
         Action::PassOver(_) => "pass-over",
         Action::SetAside { .. } => "set-aside",

@@ -3,6 +3,7 @@
 //! Nothing here comes from a watch cache, because decisions that destroy are made of it.
 
 pub mod backups;
+pub mod drills;
 mod growth;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,15 +14,15 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use skep_api::EtcdBackup;
 use skep_api::etcd_cluster::EtcdCluster;
+use skep_api::{EtcdBackup, EtcdDrill};
 use skep_core::labels;
 
 use crate::build::{self, claim, pod, restoring};
 use crate::members::{Credentials, ListedMember, Members, Target};
 use crate::observe::growth::Growth;
 use crate::observed::{
-    Alarm, AlarmKind, Backups, ClaimState, Fills, Freed, Member, MemberStatus, Membership, Observed,
+    Alarm, AlarmKind, Backups, ClaimState, Drills, Fills, Freed, Member, MemberStatus, Membership, Observed,
     PodState, Restore, Trust,
 };
 use crate::validate::Cluster;
@@ -128,6 +129,24 @@ pub async fn fetch_backups(client: &Client, cluster: &Cluster) -> Result<Vec<Etc
     Ok(list.items.into_iter().filter(is_ours).collect())
 }
 
+/// Reads the drills of one cluster; none where its spec wants none.
+pub async fn fetch_drills(client: &Client, cluster: &Cluster) -> Result<Vec<EtcdDrill>, ObserveError> {
+    if cluster
+        .snapshots
+        .as_ref()
+        .is_none_or(|policy| policy.drill_every.is_none())
+    {
+        return Ok(Vec::new());
+    }
+    let api: Api<EtcdDrill> = Api::namespaced(client.clone(), &cluster.namespace);
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .map_err(failed("etcd drills"))?;
+    let is_ours = |drill: &EtcdDrill| drill.spec.cluster == cluster.name;
+    Ok(list.items.into_iter().filter(is_ours).collect())
+}
+
 /// What was read of one cluster at one moment.
 pub struct Sight<'a> {
     /// The object.
@@ -138,6 +157,8 @@ pub struct Sight<'a> {
     pub membership: Result<Membership, BTreeMap<String, MemberStatus>>,
     /// What is known of snapshots.
     pub backups: Backups,
+    /// What is known of drills.
+    pub drills: Drills,
     /// Whom members and clients trust.
     pub trust: Trust,
     /// A name that nothing of it has.
@@ -151,6 +172,7 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
         children,
         membership,
         backups,
+        drills,
         trust,
         fresh,
     } = sight;
@@ -182,6 +204,7 @@ pub fn assemble(cluster: &Cluster, wanted: &Release, memory: &Memory, sight: Sig
         healthy_for,
         trust,
         backups,
+        drills,
         restore: Restore {
             asked: cluster.restore.clone(),
             under_way: status.restoring,
@@ -251,7 +274,7 @@ pub fn target(
     Some(Target {
         address: pod.address.clone()?,
         server_name: build::member_host(cluster, name),
-        credentials: credentials.clone(),
+        credentials: Some(credentials.clone()),
     })
 }
 

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use skep_api::etcd_cluster::{
-    EtcdMember, EtcdRestoring, EtcdSnapshot, MemberIntent, RestoreSource, TrustPhase, VolumePolicy,
+    EtcdDrillResult, EtcdMember, EtcdRestoring, EtcdSnapshot, MemberIntent, RestoreSource, TrustPhase,
+    VolumePolicy,
 };
 
 use crate::version::Release;
@@ -55,6 +56,8 @@ pub struct Observed {
     pub trust: Trust,
     /// What is known of snapshots.
     pub backups: Backups,
+    /// What is known of drills.
+    pub drills: Drills,
     /// Which snapshot takes the place of the data.
     pub restore: Restore,
     /// The claims that were set aside by a restore, by the name of the pod that each belonged to.
@@ -74,6 +77,17 @@ pub struct Backups {
     pub pending: Option<String>,
     /// The newest.
     pub newest: Option<EtcdSnapshot>,
+}
+
+/// What is known of the drills of a cluster.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Drills {
+    /// Whether the spec asks for any.
+    pub is_wanted: bool,
+    /// Whether the time of the next has come and none is under way.
+    pub is_due: bool,
+    /// How the last has ended.
+    pub newest: Option<EtcdDrillResult>,
 }
 
 /// How old the newest snapshot is, by what that means.

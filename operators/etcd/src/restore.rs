@@ -31,6 +31,9 @@ pub struct Job {
     pub snapshot: String,
     /// Whose data it becomes.
     pub member: Member,
+    /// Whether revisions stay as they were; not where anybody may have seen later ones.
+    #[serde(default)]
+    pub keeps_revisions: bool,
 }
 
 /// The first member of a cluster.
@@ -109,7 +112,7 @@ pub async fn restore(
     let sink = fs::File::create(&file).await.map_err(disk("make", &file))?;
     let manifest = store.read(&owner, id, sink).await?;
     let made = aside.join("data");
-    run_tool(&file, &made, &job.member).await?;
+    run_tool(&file, &made, job).await?;
     fs::rename(&made, &data)
         .await
         .map_err(disk("put in place", &data))?;
@@ -118,12 +121,12 @@ pub async fn restore(
     Ok(Restored::Made(Box::new(manifest)))
 }
 
-async fn run_tool(snapshot: &Path, made: &Path, member: &Member) -> Result<(), RestoreError> {
+async fn run_tool(snapshot: &Path, made: &Path, job: &Job) -> Result<(), RestoreError> {
     let Member {
         name,
         peer_url,
         token,
-    } = member;
+    } = &job.member;
     let mut command = Command::new(TOOL);
     command
         .args(["snapshot", "restore"])
@@ -134,8 +137,10 @@ async fn run_tool(snapshot: &Path, made: &Path, member: &Member) -> Result<(), R
         .args(["--initial-cluster", &format!("{name}={peer_url}")])
         .args(["--initial-advertise-peer-urls", peer_url])
         .args(["--initial-cluster-token", token])
-        .args(["--bump-revision", BUMP, "--mark-compacted"])
         .kill_on_drop(true);
+    if !job.keeps_revisions {
+        command.args(["--bump-revision", BUMP, "--mark-compacted"]);
+    }
     let output = command.output().await.map_err(disk("run", Path::new(TOOL)))?;
     if output.status.success() {
         return Ok(());
@@ -184,6 +189,7 @@ mod tests {
             etcd_version: "3.7.3".into(),
             cluster_id: 1,
             revision: Some(7),
+            content: None,
             taken_at: "2026-11-28T12:00:00Z".parse().unwrap(),
         };
         let mut body = vec![7; 4096];
@@ -197,6 +203,7 @@ mod tests {
             },
             owner: "u-1".into(),
             snapshot: manifest.about.id().to_string(),
+            keeps_revisions: false,
             member: Member {
                 name: "etcd-a".into(),
                 peer_url: "https://etcd-a.etcd-peer.ns.svc:2380".into(),

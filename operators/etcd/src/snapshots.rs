@@ -33,6 +33,8 @@ pub struct Policy {
     pub keep: SignedDuration,
     /// How many of the newest are kept, however old they are.
     pub keep_at_least: usize,
+    /// How long after one drill the next is due; none is where it is left out.
+    pub drill_every: Option<SignedDuration>,
 }
 
 /// A store that cannot be opened.
@@ -78,6 +80,7 @@ impl Policy {
             every_minutes,
             keep_days,
             keep_at_least,
+            drill_every_hours,
         } = policy;
         Ok(Self {
             location: parse_location(store)?,
@@ -86,6 +89,8 @@ impl Policy {
             every: SignedDuration::from_mins((*every_minutes).max(1)),
             keep: SignedDuration::from_hours(24 * (*keep_days).clamp(1, 3650)),
             keep_at_least: usize::try_from((*keep_at_least).max(1)).unwrap_or(1),
+            drill_every: (*drill_every_hours > 0)
+                .then(|| SignedDuration::from_hours((*drill_every_hours).min(8760))),
         })
     }
 }

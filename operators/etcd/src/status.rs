@@ -9,14 +9,15 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use skep_api::etcd_cluster::{
-    BACKED_UP, EtcdCluster, EtcdClusterStatus, EtcdMember, EtcdTrust, MemberRole, ROOM_AHEAD, SERVING,
+    BACKED_UP, EtcdCluster, EtcdClusterStatus, EtcdMember, EtcdTrust, MemberRole, RESTORE_PROVEN, ROOM_AHEAD,
+    SERVING,
 };
 use skep_core::{labels, reasons};
 use skep_runtime::{ConditionStatus, Conditions, Outcome};
 
 use crate::CONTROLLER;
 use crate::decide::{Action, Signal};
-use crate::observed::{AlarmKind, BackupAge, Backups, Fills, Membership, Observed, PodState, Trust};
+use crate::observed::{AlarmKind, BackupAge, Backups, Drills, Fills, Membership, Observed, PodState, Trust};
 use crate::validate::InvalidSpec;
 
 /// Database sizes are told in steps, so that a busy cluster does not rewrite its status all the time.
@@ -77,6 +78,7 @@ pub fn build_status(
         trust: trust_of(observed),
         intent: before.intent.clone(),
         snapshot: observed.backups.newest.clone().or(before.snapshot.clone()),
+        drill: observed.drills.newest.clone().or(before.drill.clone()),
         restoring: before.restoring.clone(),
         restored: before.restored.clone(),
         recovered: before.recovered.clone(),
@@ -124,6 +126,7 @@ fn conditions(
         ),
     };
     let base = room_ahead(backed_up(base, &observed.backups), observed.fills);
+    let base = restore_proven(base, &observed.drills);
     let (status, reason, text) = readiness(observed, action, is_formed);
     base.set(reasons::READY, status, reason, text).build()
 }
@@ -148,6 +151,32 @@ fn backed_up(base: Conditions, backups: &Backups) -> Conditions {
         reasons::WAITING,
         format!("{last}; {why}"),
     )
+}
+
+/// Says whether a snapshot was restored lately and found to be what was taken, where that is wanted.
+fn restore_proven(base: Conditions, drills: &Drills) -> Conditions {
+    if !drills.is_wanted {
+        return base;
+    }
+    let Some(newest) = &drills.newest else {
+        let text = "no drill has ended yet";
+        return base.set(RESTORE_PROVEN, ConditionStatus::Unknown, reasons::WAITING, text);
+    };
+    if newest.passed {
+        base.set(
+            RESTORE_PROVEN,
+            ConditionStatus::True,
+            reasons::AS_DESIRED,
+            &newest.message,
+        )
+    } else {
+        base.set(
+            RESTORE_PROVEN,
+            ConditionStatus::False,
+            reasons::FAILED,
+            &newest.message,
+        )
+    }
 }
 
 /// Says whether the database has room for the next day.
@@ -213,6 +242,7 @@ fn readiness(
         | Action::Defragment { .. }
         | Action::Disarm(_)
         | Action::Backup(_)
+        | Action::Drill
         | Action::BeginRestore(_)
         | Action::PassOver(_)
         | Action::SetAside { .. }

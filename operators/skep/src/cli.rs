@@ -72,6 +72,13 @@ pub enum Command {
         #[arg(long, default_value = "/var/lib/etcd")]
         volume: std::path::PathBuf,
     },
+    /// Compare the etcd beside it with what a snapshot should hold; this is what a pod of a drill does.
+    #[command(hide = true)]
+    DrillMember {
+        /// The file that takes what was found.
+        #[arg(long, default_value = "/dev/termination-log")]
+        message: std::path::PathBuf,
+    },
     /// A node machine's first process.
     #[command(hide = true, subcommand)]
     Machine(MachineCommand),

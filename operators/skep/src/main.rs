@@ -3,6 +3,7 @@
 mod cell;
 mod cli;
 mod client;
+mod drill_member;
 mod etcd;
 mod input;
 mod platform;
@@ -69,6 +70,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Version => version(&context),
+        Command::DrillMember { message } => Ok(drill_member::run(&message).await?),
         Command::RestoreMember { volume } => Ok(restore_member::run(&volume).await?),
         Command::Run(args) => Ok(run::run(args, context.global.verbose).await?),
         // Handled before a runtime is started: a machine's first process has none.

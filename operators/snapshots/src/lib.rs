@@ -18,7 +18,7 @@ mod write;
 pub use error::{Damage, SnapshotError};
 pub use keys::{InvalidKeys, Keys};
 pub use location::{Bucket, Credentials, InvalidLocation, Location};
-pub use manifest::{About, Manifest};
+pub use manifest::{About, Fingerprint, Manifest};
 pub use name::{InvalidName, Owner, SnapshotId};
 pub use store::{Listed, REQUEST_TIMEOUT, Store};
 

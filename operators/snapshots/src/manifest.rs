@@ -24,8 +24,23 @@ pub struct About {
     /// The revision that it holds, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
+    /// What the store held at that revision, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Fingerprint>,
     /// When it was taken; seconds count.
     pub taken_at: Timestamp,
+}
+
+/// What an etcd holds at a revision, in few numbers: two that hold the same have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fingerprint {
+    /// How many keys there are.
+    pub keys: i64,
+    /// Etcd's own hash of all keys, values and their history.
+    pub hash: u32,
+    /// The revision before which history was thrown away; hashes of another one are of something else.
+    pub compact_revision: i64,
 }
 
 impl About {

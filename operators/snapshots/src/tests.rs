@@ -121,6 +121,7 @@ fn about() -> About {
         etcd_version: "3.7.3".into(),
         cluster_id: 0xcdf8_181f_d00d_0001,
         revision: Some(4711),
+        content: None,
         taken_at: at("2026-11-28T04:14:10.5Z"),
     }
 }

@@ -172,6 +172,7 @@ fn about(taken_at: Timestamp) -> About {
         etcd_version: "3.7.3".into(),
         cluster_id: 1,
         revision: Some(4711),
+        content: None,
         taken_at,
     }
 }

@@ -37,7 +37,7 @@ impl Cluster {
         let target = |(name, address): &(String, String)| Target {
             address: address.clone(),
             server_name: format!("{name}.{CLUSTER}-peer.{namespace}.svc"),
-            credentials: credentials.clone(),
+            credentials: Some(credentials.clone()),
         };
         Self {
             members: members.iter().map(target).collect(),
@@ -79,10 +79,11 @@ impl Cluster {
 
 /// Connects to a member as the operator does.
 pub async fn connect(member: &Target, patience: Duration) -> Result<Kv> {
+    let credentials = member.credentials.as_ref().context("a member without TLS")?;
     let own = Identified {
-        authority: member.credentials.authority.clone().into_bytes(),
-        certificate: member.credentials.certificate.clone().into_bytes(),
-        key: member.credentials.key.clone().into_bytes(),
+        authority: credentials.authority.clone().into_bytes(),
+        certificate: credentials.certificate.clone().into_bytes(),
+        key: credentials.key.clone().into_bytes(),
     };
     Kv::connect(&member.address, &member.server_name, &own, patience).await
 }

@@ -111,7 +111,7 @@ impl Bench {
     fn prepare(directory: PathBuf, member: &Target) -> Result<Self> {
         let objects = directory.join("store");
         std::fs::create_dir_all(&objects)?;
-        let credentials = &member.credentials;
+        let credentials = member.credentials.as_ref().context("a member without TLS")?;
         std::fs::write(directory.join("ca.crt"), &credentials.authority)?;
         std::fs::write(directory.join("tls.crt"), &credentials.certificate)?;
         std::fs::write(directory.join("tls.key"), &credentials.key)?;
@@ -159,6 +159,7 @@ impl Bench {
             etcd_version: status.version,
             cluster_id: status.cluster_id,
             revision: Some(status.revision),
+            content: None,
             taken_at: jiff::Timestamp::now(),
         };
         sync();
@@ -197,6 +198,7 @@ impl Bench {
             },
             owner: self.owner.to_string(),
             snapshot: manifest.about.id().to_string(),
+            keeps_revisions: false,
             member: Member {
                 name: NAME.to_owned(),
                 peer_url: PEER_URL.to_owned(),

@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use skep_etcd::members::{GrpcMembers, ListedMember, Members, MembersError, Pieces, Target};
 use skep_etcd::observed::{Alarm, MemberStatus};
 use skep_runtime::{install_crypto, shutdown, telemetry};
+use skep_snapshots::Fingerprint;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 use tower::BoxError;
@@ -180,6 +181,11 @@ impl Members for Counted {
     async fn defragment(&self, target: &Target) -> Result<(), MembersError> {
         self.counter.count(Entry::Changes);
         self.counter.answered(self.members.defragment(target).await)
+    }
+
+    async fn fingerprint(&self, target: &Target, revision: i64) -> Result<Fingerprint, MembersError> {
+        self.counter
+            .answered(self.members.fingerprint(target, revision).await)
     }
 
     async fn snapshot(&self, target: &Target) -> Result<Pieces, MembersError> {

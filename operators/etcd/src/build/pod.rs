@@ -86,18 +86,7 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
             termination_grace_period_seconds: Some(30),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(true),
-                run_as_user: Some(NOBODY),
-                run_as_group: Some(NOBODY),
-                fs_group: Some(NOBODY),
-                fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    ..SeccompProfile::default()
-                }),
-                ..PodSecurityContext::default()
-            }),
+            security_context: Some(unprivileged()),
             ..PodSpec::default()
         }),
         ..Pod::default()
@@ -238,6 +227,22 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
         )),
         security_context: Some(restricted()),
         ..Container::default()
+    }
+}
+
+/// As whom all containers of a pod run.
+pub(super) fn unprivileged() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NOBODY),
+        run_as_group: Some(NOBODY),
+        fs_group: Some(NOBODY),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
     }
 }
 

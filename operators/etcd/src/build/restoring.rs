@@ -27,25 +27,37 @@ pub const KEYS_DIRECTORY: &str = "/etc/skep/snapshot-keys";
 const KEYS_VOLUME: &str = "snapshot-keys";
 const STORE_VOLUME: &str = "snapshot-store";
 
-/// The container, and the volumes that it needs beside the data.
+/// The container that makes the data of the first member `name`, and the volumes that it needs beside the data; none
+/// where nothing is restored.
 pub fn build_restoring(cluster: &Cluster, name: &str) -> Option<(Container, Vec<Volume>)> {
     let source = cluster.forming_from.clone()?;
     let (owner, snapshot) = source.owner.zip(source.snapshot)?;
     let policy = cluster.snapshots.as_ref()?;
-    let image = cluster.operator_image.clone()?;
+    let image = cluster.operator_image.as_ref()?;
     let job = Job {
         store: policy.store.clone(),
         owner,
         snapshot,
+        keeps_revisions: false,
         member: Member {
             name: name.to_owned(),
             peer_url: peer_url(cluster, name),
             token: cluster.token(),
         },
     };
+    Some(build_job(cluster, policy, image, &job))
+}
+
+/// The container that does a job on the volume `data`, and the volumes that it needs beside that.
+pub(super) fn build_job(
+    cluster: &Cluster,
+    policy: &Policy,
+    image: &str,
+    job: &Job,
+) -> (Container, Vec<Volume>) {
     let mut environment = vec![EnvVar {
         name: JOB.to_owned(),
-        value: serde_json::to_string(&job).ok(),
+        value: serde_json::to_string(job).ok(),
         ..EnvVar::default()
     }];
     environment.extend(credentials(policy));
@@ -74,7 +86,7 @@ pub fn build_restoring(cluster: &Cluster, name: &str) -> Option<(Container, Vec<
     }
     let container = Container {
         name: CONTAINER.to_owned(),
-        image: Some(image),
+        image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec!["restore-member".to_owned()]),
         env: Some(environment),
@@ -84,7 +96,7 @@ pub fn build_restoring(cluster: &Cluster, name: &str) -> Option<(Container, Vec<
         security_context: Some(restricted()),
         ..Container::default()
     };
-    Some((container, volumes))
+    (container, volumes)
 }
 
 fn credentials(policy: &Policy) -> Vec<EnvVar> {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use skep_api::etcd_cluster::{RestoreSource, TRUST_ANNOTATION, TrustPhase};
+use skep_api::etcd_cluster::{EtcdClusterStatus, EtcdMember, RestoreSource, TRUST_ANNOTATION, TrustPhase};
+use skep_snapshots::Manifest;
 
 use super::certificates::{Certificates, CertificatesError, build_certificates};
 use super::*;
@@ -61,6 +62,58 @@ fn a_first_member_is_made_from_a_snapshot_and_no_other() {
     let seed = built(&cluster, Start::Seed);
     golden!("restoring", (&seed.init_containers, &seed.volumes));
     assert_eq!(built(&cluster, Start::Rejoin).init_containers, None);
+}
+
+#[test]
+fn a_drill_starts_an_etcd_that_no_selector_of_members_finds() {
+    let mut object = three();
+    let policy = serde_json::json!({"store": {"s3": {"bucket": "snapshots"}}, "keysSecret": "snapshot-keys"});
+    object.spec.snapshots = Some(serde_json::from_value(policy).unwrap());
+    let mut cluster = valid(&object);
+    let manifest: Manifest = serde_json::from_value(serde_json::json!({
+        "format": 1, "owner": "0b7f6f0e-0000-4000-8000-000000000001", "cluster": "etcd", "etcdVersion": "3.7.3",
+        "clusterId": "ff", "revision": 4711, "takenAt": "2026-11-28T04:14:10Z", "bytes": 8, "sha256": "00",
+        "content": {"keys": 40, "hash": 7, "compactRevision": 3},
+    }))
+    .unwrap();
+    let built = |cluster: &Cluster| drill::build_drill(cluster, "drill", cluster.owner.clone(), &manifest);
+    assert_eq!(built(&cluster), None);
+    cluster.operator_image = Some("localhost/skep:one".to_owned());
+    let pod = built(&cluster).unwrap();
+    golden!("drill", &pod);
+    let labels = pod.metadata.labels.unwrap();
+    assert!(!labels.contains_key(UID_LABEL) && !labels.contains_key(labels::APP_MANAGED_BY));
+}
+
+#[test]
+fn a_new_member_keeps_away_from_avoided_nodes_and_is_spread_as_if_who_leaves_were_gone() {
+    let mut object = three();
+    object.spec.avoid_nodes = vec!["node-1".to_owned(), "node-2".to_owned()];
+    object.status = Some(EtcdClusterStatus {
+        members: vec![EtcdMember {
+            pod: "etcd-leaves".to_owned(),
+            node: Some("node-2".to_owned()),
+            ..EtcdMember::default()
+        }],
+        ..EtcdClusterStatus::default()
+    });
+    let cluster = valid(&object).as_it_runs(&object);
+    let joins = Start::Join(Vec::new());
+    let spec = pod::build_pod(&cluster, "etcd-comes", &joins).spec.unwrap();
+    golden!("avoiding", (&spec.affinity, &spec.topology_spread_constraints));
+    let stays = pod::build_pod(&cluster, "etcd-leaves", &Start::Rejoin)
+        .spec
+        .unwrap();
+    assert_eq!(
+        stays.affinity.unwrap().node_affinity,
+        None,
+        "it goes where its volume is"
+    );
+    assert_eq!(
+        pod::revision(&cluster),
+        pod::revision(&valid(&three())),
+        "nobody is made anew for it"
+    );
 }
 
 #[test]

@@ -26,8 +26,17 @@ pub(super) fn next(observed: &Observed) -> Option<Action> {
     is_due.then_some(Action::Backup(BackupReason::Scheduled))
 }
 
+/// The drill whose time has come; there must be something to try.
+pub(super) fn next_drill(observed: &Observed) -> Option<Action> {
+    let is_due = observed.drills.is_due && observed.backups.newest.is_some();
+    is_due.then_some(Action::Drill)
+}
+
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use skep_api::etcd_cluster::EtcdSnapshot;
+
     use super::super::decide;
     use super::super::model::three;
     use super::*;
@@ -67,6 +76,25 @@ mod tests {
             ..three()
         };
         assert_eq!(decide(&unwanted), Action::Done);
+    }
+
+    #[test]
+    fn a_drill_is_asked_for_when_it_is_due_and_there_is_a_snapshot() {
+        let mut observed = Observed {
+            backups: wanted(),
+            ..three()
+        };
+        observed.drills.is_due = true;
+        assert_eq!(decide(&observed), Action::Done);
+        observed.backups.newest = Some(EtcdSnapshot {
+            backup: "b".to_owned(),
+            snapshot: "s".to_owned(),
+            revision: None,
+            taken_at: Time(jiff::Timestamp::UNIX_EPOCH),
+        });
+        assert_eq!(decide(&observed), Action::Drill);
+        observed.membership.as_mut().unwrap().members[0].status = None;
+        assert!(matches!(decide(&observed), Action::Wait { .. } | Action::Drill));
     }
 
     #[test]

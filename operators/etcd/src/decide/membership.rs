@@ -94,6 +94,7 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
         .or_else(|| space::defragment_next(observed, members))
         .or_else(|| rotation::next(observed, members))
         .or_else(|| backups::next(observed))
+        .or_else(|| backups::next_drill(observed))
         .unwrap_or_else(|| rest(observed, members))
 }
 

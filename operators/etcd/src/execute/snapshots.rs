@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use skep_api::etcd_backup::{BackupReason, EtcdBackup, EtcdBackupSpec};
 use skep_api::etcd_cluster::{EtcdRestoring, RestorePhase, RestoreSource};
+use skep_api::etcd_drill::{EtcdDrill, EtcdDrillSpec};
 use skep_core::labels;
 
 use super::{Effect, ExecuteError, Step, created};
@@ -23,8 +24,7 @@ impl<M: Members> Step<'_, M> {
         why: BackupReason,
         now: Timestamp,
     ) -> Result<Effect, ExecuteError> {
-        let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dt%H%M%Sz");
-        let name = format!("{}-{time}", self.cluster.name);
+        let name = named_by_time(&self.cluster.name, now);
         let spec = EtcdBackupSpec {
             cluster: self.cluster.name.clone(),
             why,
@@ -37,6 +37,23 @@ impl<M: Members> Step<'_, M> {
         };
         let api: Api<EtcdBackup> = self.api();
         created("ask for a backup", api.create(&params, &backup).await)?;
+        Ok(Effect::Again)
+    }
+
+    pub(super) async fn ask_for_drill(&self, now: Timestamp) -> Result<Effect, ExecuteError> {
+        let name = named_by_time(&format!("{}-drill", self.cluster.name), now);
+        let spec = EtcdDrillSpec {
+            cluster: self.cluster.name.clone(),
+            snapshot: None,
+        };
+        let mut drill = EtcdDrill::new(&name, spec);
+        drill.metadata = build::owned(self.cluster, name);
+        let params = PostParams {
+            field_manager: Some(labels::field_manager(CONTROLLER)),
+            ..PostParams::default()
+        };
+        let api: Api<EtcdDrill> = self.api();
+        created("ask for a drill", api.create(&params, &drill).await)?;
         Ok(Effect::Again)
     }
 
@@ -112,6 +129,12 @@ impl<M: Members> Step<'_, M> {
             }),
         }
     }
+}
+
+/// Two that are asked for in the same second are one.
+fn named_by_time(what: &str, now: Timestamp) -> String {
+    let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dt%H%M%Sz");
+    format!("{what}-{time}")
 }
 
 /// What data come from, for people.

@@ -170,3 +170,50 @@ pub struct SnapshotResponse {
     #[prost(bytes = "vec", tag = "3")]
     pub blob: Vec<u8>,
 }
+
+/// `RangeRequest`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RangeRequest {
+    /// The first key; with a zero byte here and as the end all keys are meant.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    /// The key after the last.
+    #[prost(bytes = "vec", tag = "2")]
+    pub range_end: Vec<u8>,
+    /// The revision of which is read.
+    #[prost(int64, tag = "4")]
+    pub revision: i64,
+    /// Whether the member answers by itself.
+    #[prost(bool, tag = "7")]
+    pub serializable: bool,
+    /// Whether keys are only counted.
+    #[prost(bool, tag = "9")]
+    pub count_only: bool,
+}
+
+/// `RangeResponse`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RangeResponse {
+    /// How many keys there are.
+    #[prost(int64, tag = "4")]
+    pub count: i64,
+}
+
+/// `HashKVRequest`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct HashKvRequest {
+    /// The revision up to which is hashed.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+}
+
+/// `HashKVResponse`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct HashKvResponse {
+    /// The hash.
+    #[prost(uint32, tag = "2")]
+    pub hash: u32,
+    /// The revision before which history was thrown away.
+    #[prost(int64, tag = "3")]
+    pub compact_revision: i64,
+}

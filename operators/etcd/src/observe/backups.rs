@@ -91,6 +91,7 @@ mod tests {
             every_minutes: 60,
             keep_days: 7,
             keep_at_least: 3,
+            drill_every_hours: 24,
         };
         Policy::parse(&policy).unwrap()
     }

@@ -59,6 +59,7 @@ fn seen(voters: usize, silent: usize) -> Observed {
         healthy_for: Duration::ZERO,
         trust: Trust::default(),
         backups: Backups::default(),
+        drills: Drills::default(),
         restore: Restore::default(),
         alone: BTreeMap::new(),
         set_aside: BTreeMap::new(),

@@ -8,8 +8,8 @@ use skep_api::etcd_cluster::{EtcdMember, MemberIntent, MemberRole, VolumePolicy}
 use super::super::Action;
 use super::trust::{Authorities, Files};
 use crate::observed::{
-    Alarm, AlarmKind, Backups, ClaimState, Freed, Member, MemberStatus, Membership, Observed, PodState,
-    Restore, Start, quorum,
+    Alarm, AlarmKind, Backups, ClaimState, Drills, Freed, Member, MemberStatus, Membership, Observed,
+    PodState, Restore, Start, quorum,
 };
 use crate::version::{EtcdVersion, Line, Release};
 
@@ -249,6 +249,7 @@ impl World {
             healthy_for: Duration::from_secs(self.healthy_steps * 3),
             trust: self.authorities.observe(),
             backups: Backups::default(),
+            drills: Drills::default(),
             restore: Restore::default(),
             alone: BTreeMap::new(),
             set_aside: BTreeMap::new(),
@@ -350,6 +351,7 @@ impl World {
             }
             Action::Rotate(step) => self.authorities.advance(*step, self.files.values_mut()),
             Action::Backup(_)
+            | Action::Drill
             | Action::BeginRestore(_)
             | Action::PassOver(_)
             | Action::SetAside { .. }
