@@ -74,7 +74,7 @@ const ETCD: [Part; 2] = [
     Part {
         name: "etcd-faults",
         goal: Goal::Seeds(100),
-        lanes: 6,
+        lanes: 10,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.round(seed)))
@@ -84,7 +84,7 @@ const ETCD: [Part; 2] = [
     Part {
         name: "etcd-crashes",
         goal: Goal::Points(etcd::CRASHES),
-        lanes: 6,
+        lanes: 10,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
             Ok(Box::new(move |seed| soak.crash(etcd::CRASHES.point(seed))))
