@@ -174,11 +174,13 @@ fn marked(commit: String, paths: &[&str]) -> Option<String> {
 
 fn git(arguments: &[&str], paths: &[&str]) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    // Some commands repeat the separator.
+    let separator: &[&str] = if paths.is_empty() { &[] } else { &["--"] };
     let output = Command::new("git")
         .arg("-C")
         .arg(root)
         .args(arguments)
-        .arg("--")
+        .args(separator)
         .args(paths)
         .output()
         .ok()?;
@@ -190,6 +192,18 @@ fn git(arguments: &[&str], paths: &[&str]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::bench::Bound;
+
+    #[test]
+    fn a_commit_is_named_by_its_hash_and_changes_beside_it() {
+        let known = commit().unwrap();
+        let hash = known.trim_end_matches("-dirty");
+        assert!(
+            hash.len() == 40 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{known}"
+        );
+        let last = last_change(&["LICENSE"]).unwrap();
+        assert_eq!(last.len(), 40, "{last}");
+    }
 
     #[test]
     fn the_format_is_as_promised() {

@@ -82,7 +82,7 @@ async fn make_clusters(stage: &Stage, count: usize) -> Result<()> {
         stage.cluster.apply(json!({
             "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster",
             "metadata": {"name": CLUSTER, "namespace": name},
-            "spec": {"version": VERSION, "image": image(), "members": MEMBERS, "volumeSize": "2Gi",
+            "spec": {"version": VERSION, "image": image(), "members": MEMBERS, "volumeSize": "3Gi",
                 "storageClass": "local", "quotaBytes": 1_073_741_824, "clients": ["apiserver"],
                 "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi", "goMemoryLimit": "384MiB"}},
         })).await;
@@ -102,7 +102,11 @@ impl Idle<'_> {
     async fn measure(&mut self, nodes: &Nodes, quiet: &mut Quiet) -> Result<Measured> {
         let begun = Instant::now();
         while self.ready().await? < self.settings.clusters {
-            ensure!(begun.elapsed() < FORMED, "the clusters are not all formed");
+            ensure!(
+                begun.elapsed() < FORMED,
+                "the clusters are not all formed: {}",
+                self.what_is_waited_for().await?
+            );
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         eprintln!(
@@ -140,6 +144,21 @@ impl Idle<'_> {
         let clusters: Api<EtcdCluster> = Api::all(self.stage.cluster.admin.clone());
         let all = clusters.list(&ListParams::default()).await?;
         Ok(all.iter().filter(|cluster| is_at_rest(cluster)).count())
+    }
+
+    /// What the first cluster that is not at rest says.
+    async fn what_is_waited_for(&self) -> Result<String> {
+        let clusters: Api<EtcdCluster> = Api::all(self.stage.cluster.admin.clone());
+        let all = clusters.list(&ListParams::default()).await?;
+        let first = all.iter().find(|cluster| !is_at_rest(cluster));
+        let conditions = first
+            .and_then(|cluster| cluster.status.clone())
+            .map(|status| status.conditions);
+        let ready = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == "Ready");
+        Ok(ready.map_or_else(|| "nothing was said".to_owned(), |ready| ready.message))
     }
 
     async fn wait_until_silent(&mut self) -> Result<()> {
