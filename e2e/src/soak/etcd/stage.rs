@@ -325,7 +325,8 @@ impl<'a> Site<'a> {
         loop {
             self.tend_operator()?;
             let object = self.clusters().get(CLUSTER).await?;
-            since = is_whole(&object, members).then(|| since.unwrap_or_else(Instant::now));
+            let is_whole = is_whole(&object, members) && self.is_running(members).await?;
+            since = is_whole.then(|| since.unwrap_or_else(Instant::now));
             if since.is_some_and(|since| since.elapsed() > SETTLED) {
                 return Ok(());
             }
@@ -338,6 +339,21 @@ impl<'a> Site<'a> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Whether as many pods as there are members run and are ready: an operator that has lost events may not know yet.
+    async fn is_running(&self, members: i32) -> Result<bool> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), &self.place.namespace);
+        let pods = pods.list(&ListParams::default()).await?;
+        let is_ready = |pod: &Pod| {
+            let conditions = pod
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten());
+            let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+            pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+        };
+        Ok(pods.items.len() == usize::try_from(members)? && pods.iter().all(is_ready))
     }
 
     /// Has the authorities replaced, as the person does whose clients read their Secret at every connection.
