@@ -66,7 +66,7 @@ impl Larger {
             "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster", "metadata": {"name": DATASTORE},
             "spec": {"version": "3.7.3", "image": "localhost/etcd:3.7.3", "members": 3, "volumeSize": "512Mi",
                 "storageClass": "local", "quotaBytes": 67_108_864, "volumePolicy": "Delete", "avoidNodes": [avoided],
-                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi"}},
+                "resources": {"cpu": "1m", "memory": "64Mi", "memoryLimit": "512Mi"}},
         });
         let api = self.datastores().await?;
         let params = PatchParams::apply("e2e");
