@@ -51,7 +51,10 @@ impl Server {
     }
 
     async fn start_with(authority: Option<&CertificateAuthority>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), authority).await
+    }
+
+    async fn start_in(directory: TempDir, authority: Option<&CertificateAuthority>) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -364,6 +367,81 @@ async fn a_damaged_stream_leaves_nothing() {
     let mut left = files(&server.directory.path().join("root"));
     left.retain(|file| !is_part(file));
     assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+/// A file system of some MiB over a directory; it goes with this.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(directory: &Path, mebibytes: usize) -> Self {
+        let small = Self(directory.to_owned());
+        small.resize("size", mebibytes);
+        small
+    }
+
+    fn resize(&self, how: &str, mebibytes: usize) {
+        let options = format!("{how}={mebibytes}m");
+        let mut command = std::process::Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&self.0);
+        assert!(command.status().unwrap().success(), "cannot mount");
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        drop(
+            std::process::Command::new("umount")
+                .arg("-l")
+                .arg(&self.0)
+                .status(),
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_full_has_no_snapshot_and_takes_one_once_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = Small::mount(directory.path(), 6);
+    let location = Location::directory(directory.path()).unwrap();
+    let store = Store::open(location, None, Keys::generate(), REQUEST_TIMEOUT).unwrap();
+    let data = etcd(11 * MEBIBYTE);
+    let error = store
+        .write(&owner(), about(now()), chunks(&data))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SnapshotError::Full { .. }), "{}", told(&error));
+    assert_eq!(store.list(&owner()).await.unwrap(), []);
+    small.resize("remount,size", 64);
+    round_trip(&store, 11 * MEBIBYTE).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_has_no_snapshot_and_takes_one_once_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("root")).unwrap();
+    let small = Small::mount(&directory.path().join("root"), 6);
+    let server = Server::start_in(directory, None).await;
+    let store = server.impatient_store();
+    let data = etcd(11 * MEBIBYTE);
+    let error = store
+        .write(&owner(), about(now()), chunks(&data))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            SnapshotError::Full { .. } | SnapshotError::Unreachable { .. } | SnapshotError::Store { .. }
+        ),
+        "{}",
+        told(&error)
+    );
+    assert_eq!(server.store().list(&owner()).await.unwrap(), []);
+    small.resize("remount,size", 64);
+    round_trip(&server.store(), 11 * MEBIBYTE).await;
+    // Before the directory that it is mounted in.
+    drop(small);
 }
 
 /// Every file below a directory, also those that the server does not show, as parts are.
