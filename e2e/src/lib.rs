@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod containers;
+pub mod datastore;
 pub mod leftovers;
 pub mod object_store;
 pub mod platform;

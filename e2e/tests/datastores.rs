@@ -10,261 +10,28 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, ResourceExt};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use skep_api::EtcdCluster;
-use skep_api::etcd_cluster::{EtcdClusterStatus, MemberAction};
-use skep_e2e::containers::{find, running, signal_container};
+use skep_api::etcd_cluster::MemberAction;
+use skep_e2e::Platform;
+use skep_e2e::datastore::{Datastore, NAME, stop};
 use skep_e2e::platform::eventually;
-use skep_e2e::runbook::follow;
-use skep_e2e::soak::etcd::history::Checked;
-use skep_e2e::soak::etcd::inside::build_porcupine;
-use skep_e2e::{Output, Platform};
-use tokio::process::{Child, Command};
 
-const NAME: &str = "etcd";
-const CLIENT: &str = "probe";
 const OLD: &str = "3.6.14";
 const NEW: &str = "3.7.3";
 
-/// A datastore in a namespace of its own, which goes with it.
-struct Datastore {
-    platform: Platform,
-    client: Client,
-    namespace: String,
-}
-
-impl Datastore {
-    async fn create(namespace: &str, version: &str) -> Result<Self> {
-        let platform = Platform::connect()?;
-        let own = Self {
-            client: platform.hub().await?,
-            platform,
-            namespace: namespace.to_owned(),
-        };
-        own.remove().await?;
-        let params = PatchParams::apply("e2e").force();
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        let namespaces: Api<Namespace> = Api::all(own.client.clone());
-        namespaces
-            .patch(namespace, &params, &Patch::Apply(object))
-            .await?;
-        own.ask_for(version).await?;
-        own.is_whole(version).await?;
-        Ok(own)
-    }
-
-    /// Asks for three members, and does not wait.
-    async fn ask_for(&self, version: &str) -> Result<()> {
-        let object = json!({
-            "apiVersion": "skep.dev/v1alpha1", "kind": "EtcdCluster",
-            "metadata": {"name": NAME, "namespace": self.namespace},
-            "spec": {"version": version, "image": format!("localhost/etcd:{version}"), "members": 3,
-                "volumeSize": "512Mi", "storageClass": "local", "quotaBytes": 67_108_864, "clients": [CLIENT],
-                "volumePolicy": "Delete",
-                "resources": {"cpu": "25m", "memory": "64Mi", "memoryLimit": "512Mi"}},
-        });
-        let params = PatchParams::apply("e2e").force();
-        self.clusters()
-            .patch(NAME, &params, &Patch::Apply(object))
-            .await?;
-        Ok(())
-    }
-
-    fn clusters(&self) -> Api<EtcdCluster> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    async fn status(&self) -> Result<EtcdClusterStatus> {
-        Ok(self.clusters().get(NAME).await?.status.unwrap_or_default())
-    }
-
-    /// Waits until three members of a version serve and nothing is under way.
-    async fn is_whole(&self, version: &str) -> Result<EtcdClusterStatus> {
-        eventually("the datastore is whole", || async {
-            let object = self.clusters().get(NAME).await?;
-            let status = object.status.clone().unwrap_or_default();
-            let ready = status
-                .conditions
-                .iter()
-                .find(|condition| condition.type_ == "Ready");
-            ensure!(
-                ready
-                    .is_some_and(|ready| ready.status == "True"
-                        && ready.observed_generation == object.metadata.generation),
-                "{ready:?}"
-            );
-            ensure!(
-                status.ready_members == 3 && status.version.as_deref() == Some(version),
-                "{status:?}"
-            );
-            Ok(status)
-        })
-        .await
-    }
-
-    async fn change(&self, spec: serde_json::Value) -> Result<()> {
-        let patch = Patch::Merge(json!({"spec": spec}));
-        self.clusters()
-            .patch(NAME, &PatchParams::default(), &patch)
-            .await?;
-        Ok(())
-    }
-
-    /// Runs the commands of a runbook's steps, from one to another.
-    async fn follow(&self, runbook: &str, steps: std::ops::RangeInclusive<usize>) -> Result<String> {
-        // The namespace first: the other word is a part of it.
-        let names = [("NAMESPACE", self.namespace.as_str()), ("NAME", NAME)];
-        follow(&self.platform, runbook, steps, &names).await
-    }
-
-    /// The members' pods by name, each with its unique id and whether it is ready.
-    async fn members(&self) -> Result<BTreeMap<String, (String, bool)>> {
-        let members = ListParams::default().labels("app.kubernetes.io/name=etcd");
-        let pods = self.pods().list(&members).await?;
-        let ready = |pod: &Pod| {
-            let conditions = pod
-                .status
-                .iter()
-                .flat_map(|status| status.conditions.iter().flatten());
-            let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-            ready.any(|condition| condition.status == "True") && pod.metadata.deletion_timestamp.is_none()
-        };
-        let member = |pod: &Pod| (pod.name_any(), (pod.uid().unwrap_or_default(), ready(pod)));
-        Ok(pods.iter().map(member).collect())
-    }
-
-    async fn signal(&self, pod: &str, signal: Signal) -> Result<()> {
-        let pods = self
-            .platform
-            .kubectl(&["-n", &self.namespace, "get", "pods", "-o", "json"])
-            .await?;
-        let all = running(&pods.json()?);
-        signal_container(find(&all, pod, "etcd")?, signal)
-    }
-
-    /// Starts clients that write and read until they are stopped, on a node of the cell.
-    fn clients(&self, task: &str) -> Result<Child> {
-        let netns = format!("/run/netns/{}-a-1", std::env::var("SKEP_INSTANCE")?);
-        let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net={netns}"))
-            .arg(env!("CARGO_BIN_EXE_etcd-clients"))
-            .args([&self.namespace, NAME, CLIENT])
-            .arg(judge()?)
-            .arg(task)
-            .env("KUBECONFIG", self.platform.home.join("hub.kubeconfig"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command.spawn().context("cannot start clients")
-    }
-
-    /// Has clients do something that has an end.
-    async fn have_done(&self, task: &str) -> Result<()> {
-        let done = self.clients(task)?.wait_with_output().await?;
-        ensure!(
-            done.status.success(),
-            "{task}: {}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-        Ok(())
-    }
-
-    /// The volume claims that bear the mark of a datastore of this unique id.
-    async fn claims_of(&self, uid: &str) -> Result<BTreeSet<String>> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &self.namespace);
-        let marked = ListParams::default().labels(&format!("skep.dev/etcd-uid={uid}"));
-        Ok(claims
-            .list(&marked)
-            .await?
-            .iter()
-            .map(ResourceExt::name_any)
-            .collect())
-    }
-
-    async fn delete(&self) -> Result<()> {
-        match self.clusters().delete(NAME, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            result => drop(result?),
-        }
-        eventually("the datastore goes", || async {
-            ensure!(
-                self.clusters().get_opt(NAME).await?.is_none(),
-                "it is still there"
-            );
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove(&self) -> Result<()> {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        self.delete().await?;
-        match namespaces.delete(&self.namespace, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            result => drop(result?),
-        }
-        eventually("its namespace goes", || async {
-            ensure!(
-                namespaces.get_opt(&self.namespace).await?.is_none(),
-                "it is still there"
-            );
-            Ok(())
-        })
-        .await
-    }
-}
-
-/// The judge of histories, built once for this process.
-fn judge() -> Result<PathBuf> {
-    static PLACE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    if PLACE.get().is_none() {
-        let place = tempfile::tempdir()?;
-        build_porcupine(&place.path().join("porcupine"))?;
-        // Another may have been first.
-        let _ = PLACE.set(place);
-    }
-    Ok(PLACE
-        .get()
-        .context("no place for the judge")?
-        .path()
-        .join("porcupine"))
-}
-
-/// Ends clients and returns what they say: that nothing was lost, and how much they did.
-async fn stop(mut clients: Child) -> Result<Checked> {
-    drop(clients.stdin.take());
-    let output = clients.wait_with_output().await?;
-    let said = Output {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    };
-    let checked: Checked = serde_json::from_value(said.json()?)?;
-    println!("clients: {checked:?}");
-    ensure!(
-        checked.writes > 50,
-        "hardly a write was acknowledged: {checked:?}"
-    );
-    Ok(checked)
-}
+/// The program that writes.
+const CLIENTS: &str = env!("CARGO_BIN_EXE_etcd-clients");
 
 /// Looks at the members until they are whole and of the new version; at no time are two of three down.
 async fn watch_upgrade(store: &Datastore, dead: &str) -> Result<()> {
@@ -298,7 +65,7 @@ async fn watch_upgrade(store: &Datastore, dead: &str) -> Result<()> {
 }
 
 async fn upgrade_with_a_dead_member(position: usize) -> Result<()> {
-    let store = Datastore::create(&format!("upgrade-{position}"), OLD).await?;
+    let store = Datastore::create(&format!("upgrade-{position}"), OLD, CLIENTS).await?;
     let leader = store.status().await?.leader.context("a leader")?;
     let followers = store.members().await?.into_keys().filter(|pod| *pod != leader);
     let dead = std::iter::once(leader.clone())
@@ -391,7 +158,7 @@ async fn an_upgrade_with_a_member_already_dead_never_loses_quorum() {
 
 #[tokio::test]
 async fn a_full_datastore_has_room_again_and_a_lost_member_is_replaced() {
-    let store = Datastore::create("room", NEW).await.unwrap();
+    let store = Datastore::create("room", NEW, CLIENTS).await.unwrap();
     store.have_done("fill").await.unwrap();
     store.is_whole(NEW).await.unwrap();
     let events = store
@@ -470,7 +237,7 @@ async fn pause_while(store: &Datastore, what: impl AsyncFnOnce(&str) -> Result<(
 
 #[tokio::test]
 async fn writers_hardly_notice_a_leader_that_ends_or_stands_still() {
-    let store = Datastore::create("leader", NEW).await.unwrap();
+    let store = Datastore::create("leader", NEW, CLIENTS).await.unwrap();
     let ended = pause_while(&store, async |leader| {
         store.signal(leader, Signal::SIGTERM).await?;
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -499,7 +266,7 @@ async fn writers_hardly_notice_a_leader_that_ends_or_stands_still() {
 
 #[tokio::test]
 async fn a_lost_quorum_is_formed_anew_by_the_member_that_is_left() {
-    let store = Datastore::create("quorum", NEW).await.unwrap();
+    let store = Datastore::create("quorum", NEW, CLIENTS).await.unwrap();
     store.have_done("remember").await.unwrap();
     let members = store.status().await.unwrap().members;
     let name = format!("{}/{NAME}", store.namespace);
@@ -539,16 +306,21 @@ async fn a_lost_quorum_is_formed_anew_by_the_member_that_is_left() {
         "{status:?}"
     );
     assert!(status.recovered.is_some(), "{status:?}");
-    store.have_done("recall").await.unwrap();
+    let recalled = store.have_done("recall").await.unwrap();
+    assert!(
+        recalled["revision"].as_i64().unwrap() > 1_000_000_000,
+        "revisions that somebody may have seen come again: {recalled}"
+    );
     let clients = store.clients("write").unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Long enough for some fifty writes beside the other tests.
+    tokio::time::sleep(Duration::from_secs(15)).await;
     stop(clients).await.unwrap();
     store.remove().await.unwrap();
 }
 
 #[tokio::test]
 async fn orders_that_cross_each_other_lose_nothing() {
-    let store = Datastore::create("crossed", NEW).await.unwrap();
+    let store = Datastore::create("crossed", NEW, CLIENTS).await.unwrap();
     store.have_done("remember").await.unwrap();
     store.change(json!({"members": 5})).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;

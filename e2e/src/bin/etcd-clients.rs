@@ -49,7 +49,10 @@ async fn run() -> Result<serde_json::Value> {
             () = input_ends() => Ok(()),
         },
         "remember" => remember(&place, &mut chance).await,
-        "recall" => recall(&place, &mut chance).await,
+        "recall" => {
+            let revision = recall(&place, &mut chance).await?;
+            return Ok(serde_json::json!({"revision": revision}));
+        }
         _ => return write(&place, &porcupine).await,
     };
     done.map(|()| serde_json::json!({}))

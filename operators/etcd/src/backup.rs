@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use skep_api::etcd_backup::EtcdBackupStatus;
 use skep_api::{EtcdBackup, EtcdCluster};
 use skep_core::reasons;
@@ -194,18 +194,25 @@ impl<M: Members> Taker<M> {
         let leads = |(_, status): &&(Target, MemberStatus)| status.leader == Some(status.id);
         let leader = answers.iter().find(leads);
         let (target, status) = leader.ok_or_else(|| BackupError::NoLeader(cluster.name.clone()))?;
-        let mut followers = answers.iter().filter(|(_, other)| {
+        let is_follower = |other: &MemberStatus| {
             other.leader == Some(status.id) && !other.is_learner && other.id != status.id
-        });
-        let (revision, content) = match followers.next() {
-            // Both hold what the one that is behind holds.
-            Some((follower, other)) => {
-                let revision = status.revision.min(other.revision);
-                (revision, self.fingerprint(follower, revision).await?)
-            }
-            None if status.used_bytes > HASHED_BYTES => (status.revision, None),
-            None => (status.revision, self.fingerprint(target, status.revision).await?),
         };
+        let followers: Vec<_> = answers.iter().filter(|(_, other)| is_follower(other)).collect();
+        let mut found = None;
+        for (follower, other) in &followers {
+            if found.is_some() {
+                break;
+            }
+            // Both hold what the one that is behind holds.
+            let revision = status.revision.min(other.revision);
+            found = self.fingerprint(follower, revision).await;
+        }
+        if followers.is_empty() && status.used_bytes <= HASHED_BYTES {
+            found = self.fingerprint(target, status.revision).await;
+        }
+        let (revision, content) = found.map_or((status.revision, None), |(revision, content)| {
+            (revision, Some(content))
+        });
         let about = About {
             cluster: cluster.name.clone(),
             etcd_version: status.version.clone(),
@@ -217,12 +224,14 @@ impl<M: Members> Taker<M> {
         Ok((target.clone(), about))
     }
 
-    /// What a drill compares later; nothing where the revision is history already.
-    async fn fingerprint(&self, target: &Target, revision: i64) -> Result<Option<Fingerprint>, BackupError> {
+    /// What a drill compares later. A snapshot is worth more than this, so a member that cannot say it costs only this.
+    async fn fingerprint(&self, target: &Target, revision: i64) -> Option<(i64, Fingerprint)> {
         match self.members.fingerprint(target, revision).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.is_compacted() => Ok(None),
-            Err(error) => Err(error.into()),
+            Ok(found) => Some((revision, found)),
+            Err(error) => {
+                tracing::warn!(%error, member = target.server_name, "cannot hash what a snapshot will hold");
+                None
+            }
         }
     }
 
@@ -303,20 +312,23 @@ fn past(backups: Vec<EtcdBackup>, gone: &[SnapshotId]) -> Vec<EtcdBackup> {
     gone.into_iter().chain(past).collect()
 }
 
-fn conditions(
-    object: &EtcdBackup,
-    ready: ConditionStatus,
+fn conditions(object: &EtcdBackup, status: ConditionStatus, reason: &str, text: &str) -> Vec<Condition> {
+    let observed = object.status.as_ref().map(|status| &status.conditions);
+    ready(object, observed, status, reason, text)
+}
+
+/// The condition `Ready` of an object that is done once, which is all that it says.
+pub(crate) fn ready<K: Resource>(
+    object: &K,
+    observed: Option<&Vec<Condition>>,
+    status: ConditionStatus,
     reason: &str,
     text: &str,
-) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-    let observed = object.status.as_ref().map(|status| status.conditions.clone());
-    Conditions::new(
-        &observed.unwrap_or_default(),
-        object.metadata.generation,
-        Timestamp::now(),
-    )
-    .set(reasons::READY, ready, reason, text)
-    .build()
+) -> Vec<Condition> {
+    let observed = observed.map(Vec::as_slice).unwrap_or_default();
+    Conditions::new(observed, object.meta().generation, Timestamp::now())
+        .set(reasons::READY, status, reason, text)
+        .build()
 }
 
 /// Reads a datastore and what it says of its snapshots.

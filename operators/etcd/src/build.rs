@@ -6,6 +6,7 @@ pub mod claim;
 pub mod disruption_budget;
 pub mod drill;
 pub mod pod;
+pub mod recovering;
 pub mod restoring;
 pub mod service;
 

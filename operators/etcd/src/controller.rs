@@ -185,10 +185,11 @@ impl<M: Members> Operator<M> {
             let (what, on) = match effect {
                 Effect::Again => continue,
                 Effect::Refused(what) => (what, Signal::Etcd),
+                // Whose turn it is changes all the time, and the status is not written for that.
                 Effect::Queued(other) => {
-                    let what =
-                        format!("its turn: a member of EtcdCluster {other} on the same node goes first");
-                    (what, Signal::Turn)
+                    tracing::debug!(other, "another cluster has the turn");
+                    let what = "its turn: a member of another datastore on the same node goes first";
+                    (what.to_owned(), Signal::Turn)
                 }
             };
             look.action = Action::Wait { what, on };

@@ -7,10 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skep_snapshots::{Fingerprint, Manifest};
 
-use crate::members::{Members, MembersError, Target};
-
-/// Between two questions to an etcd that starts.
-const ASK: Duration = Duration::from_millis(500);
+use crate::members::{CLIENT_PORT, Members, MembersError, Target, wait_for_leader};
 
 /// What a snapshot should hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,19 +49,8 @@ pub async fn compare<M: Members>(
     expected: &Expected,
     longest: Duration,
 ) -> Result<Report, MembersError> {
-    let target = Target {
-        address: "127.0.0.1".to_owned(),
-        server_name: "the etcd of the drill".to_owned(),
-        credentials: None,
-    };
-    let deadline = tokio::time::Instant::now() + longest;
-    let revision = loop {
-        match members.status(&target).await {
-            Ok(status) if status.leader.is_some() => break status.revision,
-            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
-            _ => tokio::time::sleep(ASK).await,
-        }
-    };
+    let target = Target::local(CLIENT_PORT, "the etcd of the drill");
+    let revision = wait_for_leader(members, &target, longest).await?.revision;
     let now = members.fingerprint(&target, revision).await?;
     let then = match expected.revision.filter(|then| *then <= revision) {
         Some(then) => match members.fingerprint(&target, then).await {

@@ -2,9 +2,11 @@
 //!
 //! Apart from the controller of members, which must never wait for a store, and without any part in the cluster.
 
+mod finding;
+
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use skep_api::EtcdDrill;
@@ -12,13 +14,13 @@ use skep_api::etcd_drill::EtcdDrillStatus;
 use skep_core::{labels, reasons};
 use skep_runtime::error::chain;
 use skep_runtime::{
-    Applier, ApplyError, Categorised, ConditionStatus, Conditions, Events, Outcome, Reconcile, api_category,
+    Applier, ApplyError, Categorised, ConditionStatus, Events, Outcome, Reconcile, api_category,
 };
 use skep_snapshots::{InvalidName, Manifest, Owner, SnapshotError, SnapshotId};
 
-use crate::backup::{BackupError, fetch_cluster, read};
-use crate::build::drill::{COMPARE, build_drill, selector_of_all};
-use crate::build::{pod, restoring};
+use self::finding::{Finding, examine};
+use crate::backup::{self, BackupError, fetch_cluster, read};
+use crate::build::drill::{build_drill, selector_of_all};
 use crate::drill::Report;
 use crate::metrics::DRILLS;
 use crate::observe::drills::{has_failed, has_passed};
@@ -114,17 +116,6 @@ pub struct Driller {
     image: Option<String>,
 }
 
-/// What a pod says of its drill.
-#[derive(Debug, PartialEq, Eq)]
-enum Finding {
-    /// It goes on; what it does, for people.
-    Running(String),
-    /// What was made of the snapshot is what was taken.
-    Passed(Report),
-    /// It is not, or nothing could be made of it.
-    Failed(String, Option<Report>),
-}
-
 impl Reconcile<EtcdDrill> for Driller {
     type Error = DrillError;
 
@@ -136,6 +127,7 @@ impl Reconcile<EtcdDrill> for Driller {
             return Ok(Outcome::skipped("the object is gone"));
         };
         if has_passed(&object) || has_failed(&object) {
+            self.clear(&namespace, &object).await?;
             return Ok(Outcome::Converged);
         }
         match self.lead(&namespace, &object).await {
@@ -175,20 +167,18 @@ impl Driller {
         let Some(pod) = found else {
             return self.begin(&pods, namespace, object).await;
         };
-        let owners = pod.owner_references();
-        if !owners
-            .iter()
-            .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
-        {
+        if !is_of(&pod, object) {
             let text = format!("pod {name} is another's; it has to go first");
             return self.tell_waiting(object, &text).await;
         }
-        match examine(&pod) {
-            // What ends it, such as a drain of its node, says nothing of the snapshot: it is made anew.
+        // What ends a pod, such as a drain of its node, says nothing of the snapshot: another is made.
+        let finding = match examine(&pod) {
             _ if pod.metadata.deletion_timestamp.is_some() => {
-                self.tell_waiting(object, "its pod ends, and another is made")
-                    .await
+                Finding::Running("its pod ends, and another is made".to_owned())
             }
+            finding => finding,
+        };
+        match finding {
             Finding::Running(what) if is_late(object, Timestamp::now()) => {
                 let finding = Finding::Failed(format!("it took too long: {what}"), None);
                 self.end(object, Some(&pod), finding).await
@@ -196,6 +186,20 @@ impl Driller {
             Finding::Running(what) => self.tell_waiting(object, &what).await,
             finding => self.end(object, Some(&pod), finding).await,
         }
+    }
+
+    /// Takes away a pod that is left of a drill that has ended.
+    async fn clear(&self, namespace: &str, object: &EtcdDrill) -> Result<(), DrillError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let found = pods
+            .get_opt(&object.name_any())
+            .await
+            .map_err(read("the drill's pod"))?;
+        if let Some(pod) = found.filter(|pod| is_of(pod, object) && pod.metadata.deletion_timestamp.is_none())
+        {
+            self.applier.delete_observed(&pod).await?;
+        }
+        Ok(())
     }
 
     /// Chooses the snapshot, writes down which, and makes the pod.
@@ -206,8 +210,12 @@ impl Driller {
         object: &EtcdDrill,
     ) -> Result<Outcome, DrillError> {
         let running = ListParams::default().labels(&selector_of_all());
-        let running = self.all_pods.list_metadata(&running).await;
-        let running = running.map_err(read("the pods of drills"))?.items.len();
+        let pods_of_drills = self
+            .all_pods
+            .list(&running)
+            .await
+            .map_err(read("the pods of drills"))?;
+        let running = pods_of_drills.iter().filter(|pod| is_running(pod)).count();
         if running >= AT_A_TIME {
             let text = format!("its turn: {running} other drills run");
             return self.tell_waiting(object, &text).await;
@@ -331,6 +339,16 @@ impl Driller {
     }
 }
 
+fn is_of(pod: &Pod, object: &EtcdDrill) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+}
+
+fn is_running(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 fn is_late(object: &EtcdDrill, now: Timestamp) -> bool {
     let started = object
         .status
@@ -354,160 +372,7 @@ fn passed(snapshot: &str, report: &Report) -> String {
     format!("an etcd serves snapshot {snapshot} with {keys} keys at revision {revision}; {compared}")
 }
 
-/// Reads what became of a drill from its pod.
-fn examine(pod: &Pod) -> Finding {
-    let status = pod.status.clone().unwrap_or_default();
-    let container = |name: &str| {
-        let all = [&status.init_container_statuses, &status.container_statuses];
-        let mut all = all.into_iter().flatten().flatten();
-        all.find(|status: &&ContainerStatus| status.name == name)
-    };
-    let ended = |name: &str| container(name)?.state.as_ref()?.terminated.clone();
-    let said = |name: &str| {
-        let message = ended(name).and_then(|end| end.message).unwrap_or_default();
-        message
-            .trim()
-            .lines()
-            .last()
-            .unwrap_or("it said nothing")
-            .to_owned()
-    };
-    if let Some(end) = ended(COMPARE) {
-        let report: Option<Report> = end
-            .message
-            .and_then(|message| serde_json::from_str(message.trim()).ok());
-        return match report {
-            Some(report) if end.exit_code == 0 && report.differs.is_none() => Finding::Passed(report),
-            Some(report) => {
-                let why = report.differs.clone();
-                let why = why.unwrap_or_else(|| format!("its comparison ended with {}", end.exit_code));
-                Finding::Failed(why, Some(report))
-            }
-            None => Finding::Failed(said(COMPARE), None),
-        };
-    }
-    if ended(restoring::CONTAINER).is_some_and(|end| end.exit_code != 0) {
-        return Finding::Failed(said(restoring::CONTAINER), None);
-    }
-    if let Some(end) = ended(pod::CONTAINER) {
-        let why = format!("its etcd ended with {}: {}", end.exit_code, said(pod::CONTAINER));
-        return Finding::Failed(why, None);
-    }
-    if status.phase.as_deref() == Some("Failed") {
-        let why = status.message.or(status.reason);
-        return Finding::Failed(format!("its pod failed: {}", why.unwrap_or_default()), None);
-    }
-    let is_restored = ended(restoring::CONTAINER).is_some();
-    let waiting = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .chain(status.init_container_statuses.iter().flatten());
-    let reason = |state: &ContainerState| state.waiting.as_ref()?.reason.clone();
-    let mut held = waiting.filter_map(|status| reason(status.state.as_ref()?));
-    let held = held.find(|reason| reason.starts_with("Err") || reason.contains("BackOff"));
-    Finding::Running(match (held, is_restored, status.phase.as_deref()) {
-        (Some(reason), _, _) => format!("a container of its pod is in {reason}"),
-        (None, true, _) => "an etcd starts from what was restored, and is compared".to_owned(),
-        (None, false, Some("Pending")) if status.container_statuses.is_none() => {
-            let conditions = status.conditions.iter().flatten();
-            let mut unplaced =
-                conditions.filter(|known| known.type_ == "PodScheduled" && known.status == "False");
-            let why = unplaced.next().and_then(|known| known.message.clone());
-            why.map_or_else(
-                || "its pod starts".to_owned(),
-                |why| format!("its pod is not scheduled: {why}"),
-            )
-        }
-        (None, false, _) => "the snapshot is restored aside".to_owned(),
-    })
-}
-
-fn conditions(
-    object: &EtcdDrill,
-    ready: ConditionStatus,
-    reason: &str,
-    text: &str,
-) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-    let observed = object.status.as_ref().map(|status| status.conditions.clone());
-    Conditions::new(
-        &observed.unwrap_or_default(),
-        object.metadata.generation,
-        Timestamp::now(),
-    )
-    .set(reasons::READY, ready, reason, text)
-    .build()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn pod(status: &serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "d"}, "status": status})).unwrap()
-    }
-
-    fn ended(name: &str, code: i32, message: &str) -> serde_json::Value {
-        json!({"name": name, "image": "i", "imageID": "i", "ready": false, "restartCount": 0,
-            "state": {"terminated": {"exitCode": code, "message": message}}})
-    }
-
-    #[test]
-    fn what_was_compared_is_the_result() {
-        let told = r#"{"revision":9,"keys":40,"compared":["keys","hash"],"differs":null}"#;
-        let found = examine(&pod(
-            &json!({"phase": "Running", "containerStatuses": [ended(COMPARE, 0, told)]}),
-        ));
-        assert!(
-            matches!(&found, Finding::Passed(report) if report.keys == 40),
-            "{found:?}"
-        );
-        let told = r#"{"revision":9,"keys":39,"compared":[],"differs":"it has 39 keys"}"#;
-        let found = examine(&pod(
-            &json!({"phase": "Running", "containerStatuses": [ended(COMPARE, 1, told)]}),
-        ));
-        assert!(
-            matches!(&found, Finding::Failed(why, Some(_)) if why == "it has 39 keys"),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn a_snapshot_of_which_nothing_can_be_made_fails_with_the_reason() {
-        let status = json!({"phase": "Failed", "initContainerStatuses": [
-            ended(restoring::CONTAINER, 1, "error: s3://b/body is damaged: it is cut off\n")]});
-        let found = examine(&pod(&status));
-        assert!(
-            matches!(&found, Finding::Failed(why, None) if why.contains("cut off")),
-            "{found:?}"
-        );
-        let status = json!({"phase": "Running", "initContainerStatuses": [ended(restoring::CONTAINER, 0, "")],
-            "containerStatuses": [ended(pod::CONTAINER, 2, "panic: a page is wrong")]});
-        let found = examine(&pod(&status));
-        assert!(
-            matches!(&found, Finding::Failed(why, None) if why.contains("a page is wrong")),
-            "{found:?}"
-        );
-        let found = examine(&pod(&json!({"phase": "Failed", "reason": "DeadlineExceeded"})));
-        assert!(
-            matches!(&found, Finding::Failed(why, None) if why.contains("DeadlineExceeded")),
-            "{found:?}"
-        );
-    }
-
-    #[test]
-    fn a_drill_that_goes_on_says_what_it_does() {
-        let said = |status: &serde_json::Value| match examine(&pod(status)) {
-            Finding::Running(what) => what,
-            other => panic!("{other:?}"),
-        };
-        let unplaced = json!({"phase": "Pending", "conditions": [
-            {"type": "PodScheduled", "status": "False", "message": "no room"}]});
-        assert!(said(&unplaced).contains("no room"));
-        let restored =
-            json!({"phase": "Running", "initContainerStatuses": [ended(restoring::CONTAINER, 0, "")]});
-        assert!(said(&restored).contains("is compared"));
-    }
+fn conditions(object: &EtcdDrill, status: ConditionStatus, reason: &str, text: &str) -> Vec<Condition> {
+    let observed = object.status.as_ref().map(|status| &status.conditions);
+    backup::ready(object, observed, status, reason, text)
 }

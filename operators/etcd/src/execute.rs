@@ -23,7 +23,7 @@ use crate::build::{self, authority, claim, pod};
 use crate::decide::Action;
 use crate::members::{Credentials, Members, MembersError, Target};
 use crate::observe::{Memory, target};
-use crate::observed::{Observed, RotationStep, Start};
+use crate::observed::{AlarmKind, Observed, RotationStep, Start};
 use crate::status::{build_status, write_status};
 use crate::turns::{Turns, is_disruptive};
 use crate::validate::Cluster;
@@ -115,7 +115,12 @@ impl<M: Members> Step<'_, M> {
             Action::RecordBootstrap => self.record_bootstrap(action, now).await,
             Action::StartMember { pod, start } => self.start_member(pod, start).await,
             Action::SetStart { pod, version, start } => {
-                let annotations = pod::start_annotations(self.cluster, pod, start);
+                let mut annotations = pod::start_annotations(self.cluster, pod, start);
+                let before = self.observed.pods.get(pod).and_then(|state| state.start.as_ref());
+                if before == Some(&Start::Force) {
+                    // Once the cluster is whole it is made anew without what has recovered its data.
+                    annotations.insert(pod::REVISION.to_owned(), "recovered".to_owned());
+                }
                 self.change_pod(pod, version, json!({"metadata": {"annotations": annotations}}))
                     .await
             }
@@ -166,11 +171,11 @@ impl<M: Members> Step<'_, M> {
 
     /// What has the turn on the node of a member that is going to be disturbed; nothing once this cluster has it.
     async fn ask_for_turn(&self, intent: &MemberIntent) -> Result<Option<String>, ExecuteError> {
-        let Some(node) = self
-            .observed
-            .node_of(&intent.pod)
-            .filter(|_| is_disruptive(intent))
-        else {
+        // Where nothing can be written nobody is waited for.
+        let members = self.observed.membership.as_ref();
+        let is_full = members.is_some_and(|members| members.has_alarm(AlarmKind::NoSpace));
+        let node = self.observed.node_of(&intent.pod);
+        let Some(node) = node.filter(|_| is_disruptive(intent) && !is_full) else {
             return Ok(None);
         };
         let asked = self

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod observe;
 pub mod observed;
 pub mod quantity;
+pub mod recover;
 pub mod restore;
 pub mod restores;
 pub mod snapshots;

@@ -2,6 +2,7 @@
 //!
 //! Every call is bounded, goes to one named member over verified TLS, and may be repeated.
 
+mod transport;
 pub mod wire;
 
 use std::fmt;
@@ -15,30 +16,48 @@ use http::uri::PathAndQuery;
 use skep_runtime::Categorised;
 use skep_snapshots::Fingerprint;
 use tonic::client::Grpc;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
+use self::transport::{Called, call, call_within, connect};
 use crate::observed::{Alarm, AlarmKind, MemberStatus};
 
-/// The longest that one call may take; a local member answers within milliseconds.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a database may be written anew: the largest, 8 GiB, on a slow disk.
 const SPACE_TIMEOUT: Duration = Duration::from_mins(4);
+/// The longest that a database may be counted or hashed.
+const HASH_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest that the next piece of a snapshot may take.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest that a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two questions to a member that starts.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Every member's port for clients.
+pub const CLIENT_PORT: u16 = 2379;
 
 /// One member's address and how it is known to be the right one.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The address of its pod.
     pub address: String,
+    /// Its port for clients.
+    pub port: u16,
     /// The name that its certificate must have.
     pub server_name: String,
     /// The operator's own certificate; none for an etcd of a drill, which speaks without TLS and to its own pod alone.
     pub credentials: Option<Arc<Credentials>>,
+}
+
+impl Target {
+    /// An etcd of the caller's own pod, which speaks without TLS; `what` is its name in errors.
+    pub fn local(port: u16, what: &str) -> Self {
+        Self {
+            address: "127.0.0.1".to_owned(),
+            port,
+            server_name: what.to_owned(),
+            credentials: None,
+        }
+    }
 }
 
 /// The operator's client certificate, its key, and the CA that signs the servers'; all PEM.
@@ -181,6 +200,22 @@ pub trait Members: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Fingerprint, MembersError>> + Send;
     /// The member's database and its checksum, in pieces; each piece is waited for as long as a call.
     fn snapshot(&self, target: &Target) -> impl Future<Output = Result<Pieces, MembersError>> + Send;
+}
+
+/// Waits until a member that starts has a leader, for so long, and says where it stands.
+pub async fn wait_for_leader<M: Members>(
+    members: &M,
+    target: &Target,
+    longest: Duration,
+) -> Result<MemberStatus, MembersError> {
+    let deadline = tokio::time::Instant::now() + longest;
+    loop {
+        match members.status(target).await {
+            Ok(status) if status.leader.is_some() => return Ok(status),
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            _ => tokio::time::sleep(ASK).await,
+        }
+    }
 }
 
 /// Calls real members over gRPC.
@@ -328,11 +363,10 @@ impl Members for GrpcMembers {
             count_only: true,
         };
         let path = "/etcdserverpb.KV/Range";
-        let counted: wire::RangeResponse = call_within(SPACE_TIMEOUT, target, "Range", path, request).await?;
+        let counted: wire::RangeResponse = call_within(HASH_TIMEOUT, target, "Range", path, request).await?;
         let request = wire::HashKvRequest { revision };
         let path = "/etcdserverpb.Maintenance/HashKV";
-        let hashed: wire::HashKvResponse =
-            call_within(SPACE_TIMEOUT, target, "HashKV", path, request).await?;
+        let hashed: wire::HashKvResponse = call_within(HASH_TIMEOUT, target, "HashKV", path, request).await?;
         Ok(Fingerprint {
             keys: counted.count,
             hash: hashed.hash,
@@ -374,30 +408,6 @@ impl Members for GrpcMembers {
     }
 }
 
-/// A call to one member, for its errors.
-struct Called {
-    call: &'static str,
-    target: String,
-}
-
-impl Called {
-    fn refused(&self, status: Status) -> MembersError {
-        MembersError::Call {
-            call: self.call,
-            target: self.target.clone(),
-            status: Box::new(status),
-        }
-    }
-
-    fn late(&self, timeout: Duration) -> MembersError {
-        MembersError::TimedOut {
-            call: self.call,
-            target: self.target.clone(),
-            timeout,
-        }
-    }
-}
-
 async fn call_alarm(
     target: &Target,
     request: wire::AlarmRequest,
@@ -405,87 +415,6 @@ async fn call_alarm(
     let path = "/etcdserverpb.Maintenance/Alarm";
     let answer: wire::AlarmResponse = call(target, "Alarm", path, request).await?;
     Ok(answer.alarms)
-}
-
-async fn call<Q, A>(
-    target: &Target,
-    name: &'static str,
-    path: &'static str,
-    request: Q,
-) -> Result<A, MembersError>
-where
-    Q: prost::Message + 'static,
-    A: prost::Message + Default + 'static,
-{
-    call_within(CALL_TIMEOUT, target, name, path, request).await
-}
-
-async fn call_within<Q, A>(
-    timeout: Duration,
-    target: &Target,
-    name: &'static str,
-    path: &'static str,
-    request: Q,
-) -> Result<A, MembersError>
-where
-    Q: prost::Message + 'static,
-    A: prost::Message + Default + 'static,
-{
-    let called = Called {
-        call: name,
-        target: target.server_name.clone(),
-    };
-    let bounded = tokio::time::timeout(timeout, async {
-        let channel = connect(target, timeout).await?;
-        let mut client = Grpc::new(channel);
-        client
-            .ready()
-            .await
-            .map_err(|source| called.refused(Status::unavailable(source.to_string())))?;
-        let path = PathAndQuery::from_static(path);
-        let answer = client
-            .unary(Request::new(request), path, ProstCodec::<Q, A>::default())
-            .await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| called.refused(status))
-    });
-    bounded.await.map_err(|_| called.late(timeout))?
-}
-
-async fn connect(target: &Target, timeout: Duration) -> Result<Channel, MembersError> {
-    let failed = |source| MembersError::Connect {
-        target: target.server_name.clone(),
-        source: Box::new(source),
-    };
-    let scheme = if target.credentials.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let url = format!("{scheme}://{}:2379", bracketed(&target.address));
-    let endpoint = Endpoint::from_shared(url).map_err(failed)?;
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
-    let endpoint = match &target.credentials {
-        Some(credentials) => endpoint.tls_config(tls(target, credentials)).map_err(failed)?,
-        None => endpoint,
-    };
-    endpoint.connect().await.map_err(failed)
-}
-
-fn tls(target: &Target, credentials: &Credentials) -> ClientTlsConfig {
-    ClientTlsConfig::new()
-        .domain_name(&target.server_name)
-        .ca_certificate(Certificate::from_pem(&credentials.authority))
-        .identity(Identity::from_pem(&credentials.certificate, &credentials.key))
-}
-
-fn bracketed(address: &str) -> String {
-    if address.contains(':') {
-        format!("[{address}]")
-    } else {
-        address.to_owned()
-    }
 }
 
 #[cfg(test)]

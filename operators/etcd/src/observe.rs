@@ -19,7 +19,7 @@ use skep_api::{EtcdBackup, EtcdDrill};
 use skep_core::labels;
 
 use crate::build::{self, claim, pod, restoring};
-use crate::members::{Credentials, ListedMember, Members, Target};
+use crate::members::{CLIENT_PORT, Credentials, ListedMember, Members, Target};
 use crate::observe::growth::Growth;
 use crate::observed::{
     Alarm, AlarmKind, Backups, ClaimState, Drills, Fills, Freed, Member, MemberStatus, Membership, Observed,
@@ -273,6 +273,7 @@ pub fn target(
     }
     Some(Target {
         address: pod.address.clone()?,
+        port: CLIENT_PORT,
         server_name: build::member_host(cluster, name),
         credentials: Some(credentials.clone()),
     })
@@ -419,11 +420,13 @@ impl Memory {
     fn fills(&self, cluster: &Cluster, membership: Option<&Membership>, now: Instant) -> Option<Fills> {
         let members = membership.iter().flat_map(|members| &members.members);
         let statuses = members.filter_map(|member| member.status.as_ref());
-        let used = u64::try_from(statuses.map(|status| status.used_bytes).max()?).ok()?;
+        let used = statuses.map(|status| status.used_bytes).max();
         let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
         let growth = growth.entry(cluster.uid.clone()).or_default();
-        growth.note(now, used);
-        growth.fills(used, cluster.quota_bytes)
+        match used.and_then(|used| u64::try_from(used).ok()) {
+            Some(used) => growth.note(now, used, cluster.quota_bytes),
+            None => growth.told(),
+        }
     }
 
     /// Notes that a cluster's history was thrown away up to a revision.

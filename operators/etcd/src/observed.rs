@@ -46,7 +46,7 @@ pub struct Observed {
     pub alone: BTreeMap<String, MemberStatus>,
     /// The most bytes that a database may hold.
     pub quota_bytes: u64,
-    /// How soon the data reach the quota, where that is soon.
+    /// How soon the data reach the quota, once that is known.
     pub fills: Option<Fills>,
     /// What was freed since NOSPACE was raised.
     pub freed: Option<Freed>,
@@ -86,6 +86,8 @@ pub struct Drills {
     pub is_wanted: bool,
     /// Whether the time of the next has come and none is under way.
     pub is_due: bool,
+    /// Whether the last is so long ago that it proves nothing any more.
+    pub is_overdue: bool,
     /// How the last has ended.
     pub newest: Option<EtcdDrillResult>,
 }
@@ -157,6 +159,8 @@ pub enum Fills {
     WithinSixHours,
     /// Within a day.
     WithinADay,
+    /// Later, or never.
+    NotSoon,
 }
 
 /// What is left of a cluster that is being deleted.

@@ -112,21 +112,28 @@ pub async fn restore(
     let sink = fs::File::create(&file).await.map_err(disk("make", &file))?;
     let manifest = store.read(&owner, id, sink).await?;
     let made = aside.join("data");
-    run_tool(&file, &made, job).await?;
+    make_data(&file, &made, &job.member, job.keeps_revisions).await?;
+
     fs::rename(&made, &data)
         .await
         .map_err(disk("put in place", &data))?;
-    sync(volume).await?;
+    put_in_place(volume).await?;
     remove(&aside).await?;
     Ok(Restored::Made(Box::new(manifest)))
 }
 
-async fn run_tool(snapshot: &Path, made: &Path, job: &Job) -> Result<(), RestoreError> {
+/// Has etcd's own tool make data from a snapshot, with revisions that nobody has seen unless they are kept.
+pub(crate) async fn make_data(
+    snapshot: &Path,
+    made: &Path,
+    member: &Member,
+    keeps_revisions: bool,
+) -> Result<(), RestoreError> {
     let Member {
         name,
         peer_url,
         token,
-    } = &job.member;
+    } = member;
     let mut command = Command::new(TOOL);
     command
         .args(["snapshot", "restore"])
@@ -138,7 +145,7 @@ async fn run_tool(snapshot: &Path, made: &Path, job: &Job) -> Result<(), Restore
         .args(["--initial-advertise-peer-urls", peer_url])
         .args(["--initial-cluster-token", token])
         .kill_on_drop(true);
-    if !job.keeps_revisions {
+    if !keeps_revisions {
         command.args(["--bump-revision", BUMP, "--mark-compacted"]);
     }
     let output = command.output().await.map_err(disk("run", Path::new(TOOL)))?;
@@ -152,7 +159,7 @@ async fn run_tool(snapshot: &Path, made: &Path, job: &Job) -> Result<(), Restore
     })
 }
 
-async fn remove(path: &Path) -> Result<(), RestoreError> {
+pub(crate) async fn remove(path: &Path) -> Result<(), RestoreError> {
     match fs::remove_dir_all(path).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(disk("remove", path)(error)),
         _ => Ok(()),
@@ -160,12 +167,12 @@ async fn remove(path: &Path) -> Result<(), RestoreError> {
 }
 
 /// What was renamed is there after a loss of power too.
-async fn sync(directory: &Path) -> Result<(), RestoreError> {
+pub(crate) async fn put_in_place(directory: &Path) -> Result<(), RestoreError> {
     let opened = fs::File::open(directory).await.map_err(disk("open", directory))?;
     opened.sync_all().await.map_err(disk("sync", directory))
 }
 
-fn disk(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RestoreError {
+pub(crate) fn disk(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RestoreError {
     let path = path.to_owned();
     move |source| RestoreError::Disk { verb, path, source }
 }

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skep_api::etcd_restore::{EtcdRestoreStatus, VERIFIED};
@@ -195,12 +195,10 @@ impl Restorer {
         let found = found.ok_or_else(|| BackupError::NoCluster(name.clone()))?;
         let status = found.status.clone().unwrap_or_default();
         let asked = found.spec.restore.as_ref().map(|restore| restore.name.as_str());
-        match next_step(
-            &own,
-            is_true(object, PROGRESSING),
-            asked,
-            status.restored.as_deref(),
-        ) {
+        let names = [asked, status.restored.as_deref()];
+        let is_older = self.is_one_newer(namespace, object, names).await?;
+        let has_asked = is_true(object, PROGRESSING) || is_older;
+        match next_step(&own, has_asked, asked, status.restored.as_deref()) {
             Step::Ask => {
                 self.ask(&api, object, &found).await?;
                 self.tell_waiting(object, &format!("EtcdCluster {name} was asked for it"))
@@ -215,6 +213,32 @@ impl Restorer {
             Step::Finish => self.wait_until_whole(object, &status.conditions).await,
             Step::GiveUp => self.tell_superseded(object).await,
         }
+    }
+
+    /// Whether one of the restores with these unique ids was created after this one: a person wanted that one later, also
+    /// where this one's snapshot took longer to be read.
+    async fn is_one_newer(
+        &self,
+        namespace: &str,
+        object: &EtcdRestore,
+        uids: [Option<&str>; 2],
+    ) -> Result<bool, RestoresError> {
+        if uids
+            .iter()
+            .flatten()
+            .all(|uid| Some(*uid) == object.metadata.uid.as_deref())
+        {
+            return Ok(false);
+        }
+        let api: Api<EtcdRestore> = Api::namespaced(self.client.clone(), namespace);
+        let all = api
+            .list(&ListParams::default())
+            .await
+            .map_err(read("the restores"))?;
+        Ok(all.iter().any(|other| {
+            let is_named = uids.contains(&other.metadata.uid.as_deref()) && other.metadata.uid.is_some();
+            is_named && other.creation_timestamp() > object.creation_timestamp()
+        }))
     }
 
     async fn ask(
@@ -360,12 +384,12 @@ enum Step {
 }
 
 /// `asked` and `done` are the names of the restores that the datastore was last asked for and has last done; a restore
-/// asks once, so that of two that are approved the later is done and neither is done twice.
+/// asks once, and not where a newer one has, so that of two that are approved the later is done and neither is done twice.
 fn next_step(own: &str, has_asked: bool, asked: Option<&str>, done: Option<&str>) -> Step {
     match (asked, done) {
         (_, Some(done)) if done == own => Step::Finish,
         (Some(asked), _) if asked == own => Step::Follow,
-        (Some(_), _) if has_asked => Step::GiveUp,
+        (Some(_), _) | (_, Some(_)) if has_asked => Step::GiveUp,
         _ => Step::Ask,
     }
 }

@@ -162,7 +162,13 @@ fn restore_proven(base: Conditions, drills: &Drills) -> Conditions {
         let text = "no drill has ended yet";
         return base.set(RESTORE_PROVEN, ConditionStatus::Unknown, reasons::WAITING, text);
     };
-    if newest.passed {
+    if drills.is_overdue {
+        let text = format!(
+            "the last drill, {}, was at {}, and none has ended since",
+            newest.drill, newest.at.0
+        );
+        base.set(RESTORE_PROVEN, ConditionStatus::False, reasons::WAITING, text)
+    } else if newest.passed {
         base.set(
             RESTORE_PROVEN,
             ConditionStatus::True,
@@ -182,7 +188,9 @@ fn restore_proven(base: Conditions, drills: &Drills) -> Conditions {
 /// Says whether the database has room for the next day.
 fn room_ahead(base: Conditions, fills: Option<Fills>) -> Conditions {
     let time = match fills {
-        None => {
+        // Another process may know more than this one does yet.
+        None => return base.keep(ROOM_AHEAD),
+        Some(Fills::NotSoon) => {
             let text = "nothing says that the database is full within a day";
             return base.set(ROOM_AHEAD, ConditionStatus::True, reasons::AS_DESIRED, text);
         }

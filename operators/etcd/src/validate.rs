@@ -8,9 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use skep_api::control_plane::ComponentResources;
-use skep_api::etcd_cluster::{
-    EtcdCluster, EtcdClusterSpec, EtcdMember, RestorePhase, RestoreSource, VolumePolicy,
-};
+use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterSpec, RestorePhase, RestoreSource, VolumePolicy};
 use skep_core::labels;
 use skep_snapshots::{Owner, SnapshotId};
 
@@ -61,8 +59,6 @@ pub struct Cluster {
     pub trust: Option<String>,
     /// Nodes that no member may be on.
     pub avoided_nodes: BTreeSet<String>,
-    /// The pods of members that are on one, as recorded: their successors are spread as if they were gone.
-    pub leaving: BTreeSet<String>,
     /// When snapshots are taken, and where they are kept.
     pub snapshots: Option<Policy>,
     /// The snapshot that the data shall come from.
@@ -118,22 +114,9 @@ impl Cluster {
         let forming = restoring.filter(|restoring| restoring.phase == RestorePhase::Forming);
         Self {
             release: release.unwrap_or_else(|| self.release.clone()),
-            leaving: self.recorded_leaving(object),
             forming_from: forming.map(|forming| forming.source.clone()),
             ..self.clone()
         }
-    }
-
-    fn recorded_leaving(&self, object: &EtcdCluster) -> BTreeSet<String> {
-        let members = object.status.iter().flat_map(|status| &status.members);
-        let is_leaving = |member: &&EtcdMember| {
-            let node = member.node.as_ref();
-            node.is_some_and(|node| self.avoided_nodes.contains(node))
-        };
-        members
-            .filter(is_leaving)
-            .map(|member| member.pod.clone())
-            .collect()
     }
 
     /// Its namespace and name, for people.
@@ -194,7 +177,6 @@ pub fn validate(object: &EtcdCluster) -> Result<Cluster, InvalidSpec> {
         client_trust: client_trust.clone(),
         trust: None,
         avoided_nodes: avoid_nodes.iter().cloned().collect(),
-        leaving: BTreeSet::new(),
         snapshots: snapshots.as_ref().map(Policy::parse).transpose()?,
         restore: check_restore(restore.as_ref(), snapshots.is_some())?,
         forming_from: None,

@@ -72,6 +72,16 @@ pub enum Command {
         #[arg(long, default_value = "/var/lib/etcd")]
         volume: std::path::PathBuf,
     },
+    /// Make the data of the member that is left of a lost quorum anew; this is what its pod does.
+    #[command(hide = true)]
+    RecoverMember {
+        /// The member's volume.
+        #[arg(long, default_value = "/var/lib/etcd")]
+        volume: std::path::PathBuf,
+        /// Only move the data aside.
+        #[arg(long)]
+        prepare: bool,
+    },
     /// Compare the etcd beside it with what a snapshot should hold; this is what a pod of a drill does.
     #[command(hide = true)]
     DrillMember {

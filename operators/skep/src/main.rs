@@ -7,6 +7,7 @@ mod drill_member;
 mod etcd;
 mod input;
 mod platform;
+mod recover_member;
 mod restore_member;
 mod run;
 mod sim;
@@ -70,6 +71,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Version => version(&context),
+        Command::RecoverMember { volume, prepare } => Ok(recover_member::run(&volume, prepare).await?),
         Command::DrillMember { message } => Ok(drill_member::run(&message).await?),
         Command::RestoreMember { volume } => Ok(restore_member::run(&volume).await?),
         Command::Run(args) => Ok(run::run(args, context.global.verbose).await?),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use skep_etcd::members::{Credentials, GrpcMembers, Members, Target};
+use skep_etcd::members::{CLIENT_PORT, Credentials, GrpcMembers, Members, Target};
 
 use super::CLUSTER;
 use crate::soak::etcd::kv::{Identified, Kv};
@@ -36,6 +36,7 @@ impl Cluster {
     pub fn new(members: &[(String, String)], namespace: &str, credentials: &Arc<Credentials>) -> Self {
         let target = |(name, address): &(String, String)| Target {
             address: address.clone(),
+            port: CLIENT_PORT,
             server_name: format!("{name}.{CLUSTER}-peer.{namespace}.svc"),
             credentials: Some(credentials.clone()),
         };

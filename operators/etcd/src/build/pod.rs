@@ -14,14 +14,17 @@ use k8s_openapi::api::core::v1::{
     SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use skep_core::labels;
 
 use super::certificates::{CLIENT_CERT, CLIENT_KEY, secret_name};
+use super::recovering::build_recovering;
 use super::restoring::build_restoring;
+
 use super::{
     CLIENT_PORT, HTTP_PORT, METRICS_PORT, PEER_PORT, claim, lasting_labels, member_host, member_labels,
     peer_service, peer_url,
@@ -37,14 +40,11 @@ pub const START_STATE: &str = "skep.dev/etcd-initial-cluster-state";
 /// Annotation: `name=peer URL` of members, read when the container starts.
 pub const START_MEMBERS: &str = "skep.dev/etcd-initial-cluster";
 
-/// Annotation: whether etcd forms a cluster of its own from the data that it has, read when the container starts.
+/// Annotation: whether the data are made anew first, of what is left of a lost quorum.
 pub const START_FORCED: &str = "skep.dev/etcd-force-new-cluster";
 
 /// Annotation: of which revision of the spec the pod was made.
 pub const REVISION: &str = "skep.dev/etcd-revision";
-
-/// Label: the name of the pod itself, so that selectors can leave it out.
-pub const MEMBER_LABEL: &str = "skep.dev/etcd-member";
 
 /// The gate that holds a new pod back until a second look has found it right.
 pub const GATE: &str = "skep.dev/etcd";
@@ -60,12 +60,16 @@ const SERVER_CERTIFICATES: &str = "/etc/etcd/server";
 /// Builds the pod `name`; `start` says what it does with an empty volume.
 pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
     let restoring = build_restoring(cluster, name).filter(|_| *start == Start::Seed);
-    let (restoring, more_volumes) = restoring.unzip();
+    let restoring = restoring.map(|(container, volumes)| (vec![container], volumes));
+    let recovering = build_recovering(cluster, name).filter(|_| *start == Start::Force);
+    let recovering = recovering.map(|(containers, volume)| (containers, vec![volume]));
+    let (first, more_volumes) = restoring.or(recovering).unzip();
     Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(cluster.namespace.clone()),
-            labels: Some(pod_labels(cluster, name)),
+            labels: Some(lasting_labels(cluster)),
+
             annotations: Some(annotations(cluster, name, start)),
             owner_references: Some(vec![cluster.owner.clone()]),
             ..ObjectMeta::default()
@@ -76,7 +80,7 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
             }]),
             hostname: Some(name.to_owned()),
             subdomain: Some(peer_service(&cluster.name)),
-            init_containers: restoring.map(|container| vec![container]),
+            init_containers: first,
             containers: vec![build_container(cluster, name)],
             volumes: Some([volumes(cluster, name), more_volumes.unwrap_or_default()].concat()),
             affinity: affinity(cluster, start),
@@ -91,12 +95,6 @@ pub fn build_pod(cluster: &Cluster, name: &str, start: &Start) -> Pod {
         }),
         ..Pod::default()
     }
-}
-
-fn pod_labels(cluster: &Cluster, name: &str) -> BTreeMap<String, String> {
-    let mut labels = lasting_labels(cluster);
-    labels.insert(MEMBER_LABEL.to_owned(), name.to_owned());
-    labels
 }
 
 fn annotations(cluster: &Cluster, name: &str, start: &Start) -> BTreeMap<String, String> {
@@ -182,7 +180,6 @@ fn build_container(cluster: &Cluster, name: &str) -> Container {
         env: Some(vec![
             annotation_variable("ETCD_INITIAL_CLUSTER_STATE", START_STATE),
             annotation_variable("ETCD_INITIAL_CLUSTER", START_MEMBERS),
-            annotation_variable("ETCD_FORCE_NEW_CLUSTER", START_FORCED),
             EnvVar {
                 name: "GOMEMLIMIT".to_owned(),
                 value: Some(cluster.resources.go_memory_limit.clone()),
@@ -417,23 +414,14 @@ fn members_selector(cluster: &Cluster) -> LabelSelector {
     }
 }
 
-fn all_but(pods: &BTreeSet<String>) -> LabelSelectorRequirement {
-    LabelSelectorRequirement {
-        key: MEMBER_LABEL.to_owned(),
-        operator: "NotIn".to_owned(),
-        values: Some(pods.iter().cloned().collect()),
-    }
-}
-
 fn one_in_each_zone(cluster: &Cluster) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
         topology_key: labels::TOPOLOGY_ZONE.to_owned(),
         when_unsatisfiable: "DoNotSchedule".to_owned(),
-        label_selector: Some(LabelSelector {
-            match_expressions: (!cluster.leaving.is_empty()).then(|| vec![all_but(&cluster.leaving)]),
-            ..members_selector(cluster)
-        }),
+        label_selector: Some(members_selector(cluster)),
+        // The default, said for what it does: members on nodes that this one avoids do not count, as if they were gone.
+        node_affinity_policy: Some("Honor".to_owned()),
         ..TopologySpreadConstraint::default()
     }
 }

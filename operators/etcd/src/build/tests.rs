@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use skep_api::etcd_cluster::{EtcdClusterStatus, EtcdMember, RestoreSource, TRUST_ANNOTATION, TrustPhase};
+use skep_api::etcd_cluster::{RestoreSource, TRUST_ANNOTATION, TrustPhase};
 use skep_snapshots::Manifest;
 
 use super::certificates::{Certificates, CertificatesError, build_certificates};
@@ -65,6 +65,22 @@ fn a_first_member_is_made_from_a_snapshot_and_no_other() {
 }
 
 #[test]
+fn what_is_left_of_a_quorum_is_opened_and_made_anew_before_its_etcd_starts() {
+    let mut cluster = valid(&three());
+    cluster.operator_image = Some("localhost/skep:one".to_owned());
+    cluster.forming_from = Some(RestoreSource {
+        name: "recover-1".to_owned(),
+        snapshot: None,
+        owner: None,
+        member: Some("etcd-aaaaa".to_owned()),
+    });
+    let built = |start| pod::build_pod(&cluster, "etcd-aaaaa", &start).spec.unwrap();
+    let forced = built(Start::Force);
+    golden!("recovering", (&forced.init_containers, &forced.volumes));
+    assert_eq!(built(Start::Rejoin).init_containers, None);
+}
+
+#[test]
 fn a_drill_starts_an_etcd_that_no_selector_of_members_finds() {
     let mut object = three();
     let policy = serde_json::json!({"store": {"s3": {"bucket": "snapshots"}}, "keysSecret": "snapshot-keys"});
@@ -89,15 +105,7 @@ fn a_drill_starts_an_etcd_that_no_selector_of_members_finds() {
 fn a_new_member_keeps_away_from_avoided_nodes_and_is_spread_as_if_who_leaves_were_gone() {
     let mut object = three();
     object.spec.avoid_nodes = vec!["node-1".to_owned(), "node-2".to_owned()];
-    object.status = Some(EtcdClusterStatus {
-        members: vec![EtcdMember {
-            pod: "etcd-leaves".to_owned(),
-            node: Some("node-2".to_owned()),
-            ..EtcdMember::default()
-        }],
-        ..EtcdClusterStatus::default()
-    });
-    let cluster = valid(&object).as_it_runs(&object);
+    let cluster = valid(&object);
     let joins = Start::Join(Vec::new());
     let spec = pod::build_pod(&cluster, "etcd-comes", &joins).spec.unwrap();
     golden!("avoiding", (&spec.affinity, &spec.topology_spread_constraints));

@@ -77,7 +77,7 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
         );
         return wait(Signal::Person, text);
     }
-    clear_finished_pod(observed)
+    let next = clear_finished_pod(observed)
         .or_else(|| keep_pods(observed, members))
         .or_else(|| keep_starts(observed, members))
         .or_else(|| rolling::mend(observed, members))
@@ -89,13 +89,18 @@ pub(super) fn with_quorum(observed: &Observed, members: &Membership) -> Action {
         })
         .or_else(|| begin(observed, members))
         .or_else(|| space::heal(observed, members))
+        // Before what may have to wait for its turn.
+        .or_else(|| backups::next(observed))
         .or_else(|| rolling::begin(observed, members))
         .or_else(|| space::too_full(observed, members))
         .or_else(|| space::defragment_next(observed, members))
         .or_else(|| rotation::next(observed, members))
-        .or_else(|| backups::next(observed))
         .or_else(|| backups::next_drill(observed))
-        .unwrap_or_else(|| rest(observed, members))
+        .unwrap_or_else(|| rest(observed, members));
+    match next {
+        Action::Wait { .. } => backups::next(observed).unwrap_or(next),
+        next => next,
+    }
 }
 
 /// A member without a pod gets one over its own volume; one that never started gets its first volume.
@@ -206,9 +211,19 @@ pub(super) fn unsettled(observed: &Observed, members: &Membership) -> Option<Act
 }
 
 fn promote(observed: &Observed, members: &Membership, learner: &Member, pod: &str) -> Action {
-    let will_never_vote = is_lost(observed, learner) || is_hopeless(observed, learner);
+    let is_given_up = learner.status.is_none() && is_leaving(observed, learner);
+    let will_never_vote = is_lost(observed, learner) || is_hopeless(observed, learner) || is_given_up;
     if members.voter_count() >= wanted_voters(observed, members) || will_never_vote {
         return latch(MemberAction::Remove, pod);
+    }
+    // What else is wrong does not wait for a pod that may find no node.
+    if !learner.is_started {
+        if members.has_alarm(AlarmKind::NoSpace) && members.voter_count() >= observed.desired {
+            return latch(MemberAction::Remove, pod);
+        }
+        if let Some(gone) = gone_pod(observed, members).filter(|gone| *gone != pod) {
+            return latch(MemberAction::Remove, gone);
+        }
     }
     if learner.is_healthy() {
         return Action::Promote {
@@ -308,7 +323,8 @@ fn begin(observed: &Observed, members: &Membership) -> Option<Action> {
     if members.voter_count() > observed.desired {
         return victim(observed, members).map(|pod| latch(MemberAction::Remove, pod));
     }
-    let is_one_leaving = wanted_voters(observed, members) > observed.desired;
+    let has_room = !members.has_alarm(AlarmKind::NoSpace);
+    let is_one_leaving = has_room && wanted_voters(observed, members) > observed.desired;
     is_one_leaving
         .then(|| unsettled(observed, members).unwrap_or_else(|| latch(MemberAction::Add, &observed.fresh)))
 }
@@ -362,15 +378,16 @@ fn is_hopeless(observed: &Observed, member: &Member) -> bool {
 }
 
 /// The others can do without it, and it does not come back: it fails again and again, or is silent on a node that no member
-/// may be on.
+/// may be on, as others may be too that were lost with it.
 fn is_given_up(observed: &Observed, members: &Membership, member: &Member) -> bool {
-    let are_others_healthy = members
-        .voters()
-        .filter(|other| other.id != member.id)
-        .all(Member::is_healthy);
+    let others = members.voter_count() - 1;
+    let all = members.voters().filter(|other| other.id != member.id);
+    let healthy = all.filter(|other| other.is_healthy()).count();
     let is_silent =
         || member.status.is_none() && is_leaving(observed, member) && !is_made_anew(observed, member);
-    members.voter_count() > 2 && are_others_healthy && (is_hopeless(observed, member) || is_silent())
+    others > 1
+        && ((healthy == others && is_hopeless(observed, member))
+            || (healthy >= quorum(others) && is_silent()))
 }
 
 fn is_made_anew(observed: &Observed, member: &Member) -> bool {
@@ -394,7 +411,7 @@ fn stray_pod(observed: &Observed, members: &Membership) -> Option<Action> {
     Some(delete_pod(name, pod))
 }
 
-/// Which voter goes first when there are too many: an unhealthy one, then one that has to leave its node, then one whose
+/// Which voter goes first when there are too many: one that has to leave its node, then an unhealthy one, then one whose
 /// zone has another; the leader only where it has to leave.
 fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
     let zone = |pod: &str| observed.pods.get(pod).and_then(|state| state.zone.as_deref());
@@ -414,8 +431,8 @@ fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
         let stays = !is_leaving(observed, member);
         let pod = member.pod.as_deref();
         (
-            member.is_healthy(),
             stays,
+            member.is_healthy(),
             leads(member),
             !shares_zone(member),
             pod,
@@ -423,3 +440,6 @@ fn victim<'a>(observed: &Observed, members: &'a Membership) -> Option<&'a str> {
     });
     first.and_then(|member| member.pod.as_deref())
 }
+
+#[cfg(test)]
+mod tests;

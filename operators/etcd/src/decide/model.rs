@@ -3,6 +3,7 @@
 
 mod kubelet;
 mod trust;
+mod view;
 mod world;
 
 use proptest::prelude::*;
@@ -214,7 +215,16 @@ impl World {
 
 /// What is seen of three members at rest.
 pub fn three() -> Observed {
-    let mut world = World::new(3, VolumePolicy::Delete);
+    at_rest(3)
+}
+
+/// What is seen of five members at rest.
+pub fn five() -> Observed {
+    at_rest(5)
+}
+
+fn at_rest(members: usize) -> Observed {
+    let mut world = World::new(members, VolumePolicy::Delete);
     world.settle().unwrap();
     world.observe()
 }

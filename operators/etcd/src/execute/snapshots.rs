@@ -64,7 +64,7 @@ impl<M: Members> Step<'_, M> {
         source: &RestoreSource,
         now: Timestamp,
     ) -> Result<Effect, ExecuteError> {
-        if source.member.is_none() && self.cluster.operator_image.is_none() {
+        if self.cluster.operator_image.is_none() {
             let what =
                 "a person: the operator does not know its own image; set SKEP_IMAGE in its environment";
             return Ok(Effect::Refused(what.to_owned()));

@@ -13,6 +13,9 @@ use crate::snapshots::Policy;
 /// One that failed is tried again after so long at most: the next snapshot may be a good one.
 const AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
+/// After so many times as long as there should be between two drills the last proves nothing any more.
+const OVERDUE: i32 = 3;
+
 /// Puts together what is known of drills; `drills` are those of one cluster.
 pub fn assemble_drills(policy: Option<&Policy>, drills: &[EtcdDrill], now: Timestamp) -> Drills {
     let Some(every) = policy.and_then(|policy| policy.drill_every) else {
@@ -33,6 +36,9 @@ pub fn assemble_drills(policy: Option<&Policy>, drills: &[EtcdDrill], now: Times
     Drills {
         is_wanted: true,
         is_due: is_due && !is_running,
+        is_overdue: newest
+            .as_ref()
+            .is_some_and(|result| now.duration_since(result.at.0) > every.saturating_mul(OVERDUE)),
         newest,
     }
 }
@@ -132,6 +138,12 @@ mod tests {
         let failed = drill(1, "False", reasons::FAILED);
         let seen = seen(24, &[failed, drill(5, "True", "AsDesired")]);
         assert!(seen.is_due && seen.newest.is_some_and(|newest| !newest.passed));
+    }
+
+    #[test]
+    fn one_of_long_ago_proves_nothing() {
+        assert!(!seen(24, &[drill(72, "True", "AsDesired")]).is_overdue);
+        assert!(seen(24, &[drill(73, "True", "AsDesired")]).is_overdue);
     }
 
     #[test]

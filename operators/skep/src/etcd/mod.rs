@@ -2,6 +2,7 @@
 
 mod recover;
 mod relocate;
+mod wait;
 
 use clap::{Args, Subcommand};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

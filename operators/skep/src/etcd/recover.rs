@@ -2,15 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 
-use futures::TryStreamExt;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use skep_api::etcd_cluster::{EtcdCluster, EtcdMember, SERVING};
-use skep_core::reasons;
 
 use super::member_row;
+use super::wait::{is_ready, wait};
 use crate::client::output::print_list;
 use crate::client::{Context, Failure};
 
@@ -21,6 +19,8 @@ struct Plan {
     revision: i64,
     /// The pods of members that do not answer, so that what they have is not known.
     unknown: Vec<String>,
+    /// The pods of members that have more, and up to which revision.
+    newer: Vec<(String, i64)>,
 }
 
 /// Recovers a datastore, and waits until all its members serve.
@@ -54,19 +54,14 @@ pub async fn recover(
     api.patch(&found.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(Failure::from_error)?;
-    let datastore = found.name_any();
-    let waiting = wait(api, &datastore, &name);
-    let late = |_| {
-        let seconds = context.global.timeout.as_secs();
-        Failure::TimedOut(format!(
-            "{namespace}/{} is not whole after {seconds} s; it goes on; see `skep etcd get {namespace}/{}`",
-            found.name_any(),
-            found.name_any()
-        ))
-    };
-    tokio::time::timeout(context.global.timeout, waiting)
-        .await
-        .map_err(late)?
+    let full = format!("{namespace}/{}", found.name_any());
+    let late = format!("{full} is not whole yet; it goes on; see `skep etcd get {full}`");
+    wait(&api, &found.name_any(), context, &late, |object| {
+        is_recovered(object, &name)
+    })
+    .await?;
+    eprintln!("all members serve");
+    Ok(())
 }
 
 /// Chooses the member with the newest data, or checks the one that was named.
@@ -100,7 +95,13 @@ fn plan(found: &EtcdCluster, member: Option<&str>) -> Result<Plan, Failure> {
         }
     };
     let unknown = status.members.iter().filter(|member| member.revision.is_none());
+    let newer = status
+        .members
+        .iter()
+        .filter_map(revision)
+        .filter(|(other, _)| *other > chosen.0);
     Ok(Plan {
+        newer: newer.map(|(revision, pod)| (pod, revision)).collect(),
         unknown: unknown.map(|member| member.pod.clone()).collect(),
         revision: chosen.0,
         member: chosen.1,
@@ -112,9 +113,16 @@ fn describe(plan: &Plan) -> String {
         member,
         revision,
         unknown,
+        newer,
     } = plan;
-    let loss = if unknown.is_empty() {
+    let more = newer.iter().map(|(pod, revision)| {
+        format!("{pod} HAS MORE, up to revision {revision}, AND THAT IS LOST; name it instead to keep it; ")
+    });
+    let more: String = more.collect();
+    let loss = if unknown.is_empty() && newer.is_empty() {
         "every member answers: what none of them has was never acknowledged by a quorum of these".to_owned()
+    } else if unknown.is_empty() {
+        "no other member is silent".to_owned()
     } else {
         format!(
             "what only {} had after that is lost; if one of them may come back, wait for it",
@@ -122,7 +130,7 @@ fn describe(plan: &Plan) -> String {
         )
     };
     format!(
-        "The data of {member} are kept, at revision {revision}; {loss}. All other volumes are set aside. Apiservers start anew."
+        "The data of {member} are kept, at revision {revision}; {more}{loss}. All other volumes are set aside. Apiservers start anew."
     )
 }
 
@@ -142,38 +150,15 @@ fn ask(plan: &Plan) -> Result<(), Failure> {
     Err(Failure::Refused("nothing was changed".to_owned()))
 }
 
-/// Tells what is waited for until the recovery is done and all members serve.
-async fn wait(api: Api<EtcdCluster>, name: &str, recovery: &str) -> Result<(), Failure> {
-    let mut objects = std::pin::pin!(watcher::watch_object(api, name));
-    let mut said = String::new();
-    while let Some(object) = objects.try_next().await.map_err(Failure::from_error)? {
-        let Some(object) = object else {
-            return Err(Failure::NotFound(format!(
-                "datastore {name} was deleted meanwhile"
-            )));
-        };
-        let status = object.status.unwrap_or_default();
-        let ready = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == reasons::READY);
-        let is_done = status.restored.as_deref() == Some(recovery);
-        let is_passed_over = is_done && status.recovered.as_deref() != Some(recovery);
-        if is_passed_over {
-            let text = "a quorum of members answers again, so none was given up";
-            return Err(Failure::Refused(text.to_owned()));
-        }
-        if is_done && ready.is_some_and(|ready| ready.status == "True") {
-            eprintln!("all members serve");
-            return Ok(());
-        }
-        let message = ready.map(|ready| ready.message.clone()).unwrap_or_default();
-        if message != said {
-            eprintln!("{message}");
-            said = message;
-        }
+/// What is waited for: that this recovery is done and all members serve.
+fn is_recovered(object: &EtcdCluster, recovery: &str) -> Result<bool, Failure> {
+    let status = object.status.clone().unwrap_or_default();
+    let is_done = status.restored.as_deref() == Some(recovery);
+    if is_done && status.recovered.as_deref() != Some(recovery) {
+        let text = "a quorum of members answers again, so none was given up";
+        return Err(Failure::Refused(text.to_owned()));
     }
-    Err(Failure::Other(format!("the watch of datastore {name} ended")))
+    Ok(is_done && is_ready(object))
 }
 
 #[cfg(test)]
@@ -219,6 +204,14 @@ pub(super) mod tests {
         assert_eq!((plan.member.as_str(), plan.revision), ("etcd-b", 9));
         let said = describe(&plan);
         assert!(said.contains("what only etcd-c had after that is lost"), "{said}");
+    }
+
+    #[test]
+    fn a_member_that_has_less_than_another_is_told_of() {
+        let plan = plan(&datastore(&[Some(7), Some(9), None], "False"), Some("etcd-a")).unwrap();
+        let said = describe(&plan);
+        assert!(said.contains("etcd-b HAS MORE, up to revision 9"), "{said}");
+        assert!(said.contains("what only etcd-c had"), "{said}");
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! `skep etcd move`: members leave a node, each once its successor has joined elsewhere.
 
-use futures::TryStreamExt;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use skep_api::etcd_cluster::{EtcdCluster, EtcdClusterStatus};
-use skep_core::reasons;
 
+use super::wait::{is_ready, wait};
 use crate::client::{Context, Failure};
 
 /// Has the member on a node leave it, and waits until its successor serves and it is gone.
@@ -35,15 +33,12 @@ pub async fn relocate(
     eprintln!(
         "spec.avoidNodes of {namespace}/{name} names {node} now; the members on it leave once their successors have joined"
     );
-    let late = |_| {
-        let seconds = context.global.timeout.as_secs();
-        Failure::TimedOut(format!(
-            "a member of {namespace}/{name} is still on {node} after {seconds} s; it goes on; see `skep etcd get {namespace}/{name}`"
-        ))
-    };
-    tokio::time::timeout(context.global.timeout, wait(api, &name, &node))
-        .await
-        .map_err(late)?
+    let late = format!(
+        "a member of {namespace}/{name} is still on {node}; it goes on; see `skep etcd get {namespace}/{name}`"
+    );
+    wait(&api, &name, context, &late, |object| Ok(is_left(object, &node))).await?;
+    eprintln!("no member is on {node} any more, all serve");
+    Ok(())
 }
 
 fn node_of(found: &EtcdCluster, member: &str) -> Result<String, Failure> {
@@ -63,33 +58,10 @@ fn node_of(found: &EtcdCluster, member: &str) -> Result<String, Failure> {
         .ok_or_else(|| Failure::Refused(format!("member {member} of {full} has no node yet")))
 }
 
-/// Tells what is waited for until no member is on the node and all serve.
-async fn wait(api: Api<EtcdCluster>, name: &str, node: &str) -> Result<(), Failure> {
-    let mut objects = std::pin::pin!(watcher::watch_object(api, name));
-    let mut said = String::new();
-    while let Some(object) = objects.try_next().await.map_err(Failure::from_error)? {
-        let Some(object) = object else {
-            let text = format!("datastore {name} was deleted meanwhile");
-            return Err(Failure::NotFound(text));
-        };
-        let generation = object.metadata.generation;
-        let status = object.status.unwrap_or_default();
-        let ready = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == reasons::READY);
-        let is_whole = ready.is_some_and(|ready| ready.status == "True");
-        if is_whole && status.observed_generation == generation && !is_used(&status, node) {
-            eprintln!("no member is on {node} any more, all serve");
-            return Ok(());
-        }
-        let message = ready.map(|ready| ready.message.clone()).unwrap_or_default();
-        if message != said {
-            eprintln!("{message}");
-            said = message;
-        }
-    }
-    Err(Failure::Other(format!("the watch of datastore {name} ended")))
+/// What is waited for: that no member is on the node and all serve.
+fn is_left(object: &EtcdCluster, node: &str) -> bool {
+    let status = object.status.clone().unwrap_or_default();
+    is_ready(object) && status.observed_generation == object.metadata.generation && !is_used(&status, node)
 }
 
 fn is_used(status: &EtcdClusterStatus, node: &str) -> bool {

@@ -1,16 +1,12 @@
 //! Kubernetes and etcd as far as decisions depend on them, and the rules that must never be broken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use skep_api::etcd_cluster::{EtcdMember, MemberIntent, MemberRole, VolumePolicy};
+use skep_api::etcd_cluster::{EtcdMember, MemberIntent, VolumePolicy};
 
 use super::super::Action;
 use super::trust::{Authorities, Files};
-use crate::observed::{
-    Alarm, AlarmKind, Backups, ClaimState, Drills, Freed, Member, MemberStatus, Membership, Observed,
-    PodState, Restore, Start, quorum,
-};
+use crate::observed::{Alarm, AlarmKind, ClaimState, Freed, Observed, PodState, Start, quorum};
 use crate::version::{EtcdVersion, Line, Release};
 
 /// What the spec asks for, in the order in which it can be followed; the second and third differ in the image alone, and
@@ -102,8 +98,8 @@ pub struct World {
 }
 
 /// Bytes of a database that is full, and of one that is not.
-const FULL: i64 = 64 << 20;
-const SMALL: i64 = 1 << 20;
+pub const FULL: i64 = 64 << 20;
+pub const SMALL: i64 = 1 << 20;
 
 impl World {
     pub fn new(desired: usize, policy: VolumePolicy) -> Self {
@@ -143,7 +139,7 @@ impl World {
         self.next
     }
 
-    fn alarm(&self) -> Option<Alarm> {
+    pub fn alarm(&self) -> Option<Alarm> {
         self.is_full.then_some(Alarm {
             member: 1,
             kind: AlarmKind::NoSpace,
@@ -196,86 +192,6 @@ impl World {
                 .find(|member| self.is_running(member))
                 .map(|member| member.id);
             self.leader = next;
-        }
-    }
-
-    pub fn observe(&self) -> Observed {
-        let membership = self.has_quorum().then(|| Membership {
-            cluster_id: 1,
-            leader: self.leader,
-            alarms: self.alarm().into_iter().collect(),
-            members: self
-                .members
-                .iter()
-                .map(|member| Member {
-                    id: member.id,
-                    pod: Some(member.pod.clone()),
-                    peer_url: format!("https://{}.p:2380", member.pod),
-                    is_started: member.is_started,
-                    is_learner: member.is_learner,
-                    status: self.is_running(member).then(|| MemberStatus {
-                        id: member.id,
-                        leader: self.leader,
-                        database_bytes: if self.has_history || self.holes.contains(&member.pod) {
-                            FULL
-                        } else {
-                            SMALL
-                        },
-                        // Until etcd can write it does not count what was freed.
-                        used_bytes: if self.is_full { FULL } else { SMALL },
-                        revision: self.revision,
-                        version: self.release_of(&member.pod).version.to_string(),
-                        ..MemberStatus::default()
-                    }),
-                })
-                .collect(),
-        });
-        Observed {
-            desired: self.desired,
-            revision: revision(self.current(), self.authorities.revision()),
-            release: self.current().clone(),
-            wanted: self.wanted.clone(),
-            volume_policy: self.policy,
-            bootstrapped: self.bootstrapped,
-            intent: self.intent.clone(),
-            avoided_nodes: self.avoided_nodes.clone(),
-            recorded: self.recorded.clone(),
-            pods: self.pods.clone(),
-            claims: self.claims.clone(),
-            membership,
-            quota_bytes: 64 << 20,
-            fills: None,
-            freed: self.freed.clone().filter(|_| self.is_full),
-            healthy_for: Duration::from_secs(self.healthy_steps * 3),
-            trust: self.authorities.observe(),
-            backups: Backups::default(),
-            drills: Drills::default(),
-            restore: Restore::default(),
-            alone: BTreeMap::new(),
-            set_aside: BTreeMap::new(),
-            fresh: format!("m-{}", self.next),
-        }
-    }
-
-    /// The status is written with every look, as the driver does.
-    pub fn record(&mut self) {
-        self.release = Some(self.current().clone());
-        if self.has_quorum() {
-            self.recorded = self
-                .members
-                .iter()
-                .map(|member| EtcdMember {
-                    pod: member.pod.clone(),
-                    node: self.disks.get(&member.pod).and_then(|disk| disk.node.clone()),
-                    id: Some(format!("{:x}", member.id)),
-                    role: if member.is_learner {
-                        MemberRole::Learner
-                    } else {
-                        MemberRole::Voter
-                    },
-                    ..EtcdMember::default()
-                })
-                .collect();
         }
     }
 
