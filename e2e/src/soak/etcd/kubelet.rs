@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::container::{Readiness, Running, status};
 use super::hosts::Hosts;
-use super::machine::{Machine, Machines, Network, Volume};
+use super::machine::{DeadNodes, Machine, Machines, Network, Volume};
 
 /// The zones.
 pub const ZONES: [&str; 3] = ["a", "b", "c"];
@@ -34,6 +34,7 @@ pub struct Kubelet {
     directory: PathBuf,
     hosts: Hosts,
     machines: Machines,
+    dead: DeadNodes,
     http: reqwest::Client,
     running: BTreeMap<String, Running>,
     /// The node of each claim, from its first pod on.
@@ -79,6 +80,7 @@ impl Kubelet {
             directory: directory.to_owned(),
             hosts,
             machines: Machines::default(),
+            dead: DeadNodes::default(),
             http,
             running: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -88,6 +90,11 @@ impl Kubelet {
     /// What runs.
     pub fn machines(&self) -> Machines {
         self.machines.clone()
+    }
+
+    /// The nodes that are gone.
+    pub fn dead(&self) -> DeadNodes {
+        self.dead.clone()
     }
 
     /// Runs for ever.
@@ -119,7 +126,9 @@ impl Kubelet {
                 .as_ref()
                 .is_some_and(|spec| spec.scheduling_gates.iter().flatten().next().is_some());
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-            if pod.metadata.deletion_timestamp.is_some() {
+            if node.as_ref().is_some_and(|node| self.dead.has(node)) {
+                self.end(&pod.name_any())?;
+            } else if pod.metadata.deletion_timestamp.is_some() {
                 self.terminate(&pods, pod).await?;
             } else if node.is_some() {
                 self.keep(&pods, pod).await?;
@@ -340,30 +349,23 @@ fn avoids(pod: &Pod, node: &Node) -> bool {
     })
 }
 
-/// Whether a pod's spread over zones, of a skew of one, allows a node: its zone has as few counted pods as any.
+/// Whether a pod's spread over zones, of a skew of one, allows a node: its zone has as few pods as any. What ends is not
+/// counted, nor is what is on a node that the pod avoids.
 fn is_spread(pod: &Pod, node: &Node, all: &[Pod]) -> bool {
     let spec = pod.spec.as_ref();
-    let Some(spread) = spec.and_then(|spec| spec.topology_spread_constraints.as_ref()?.first()) else {
+    let constraints = spec.and_then(|spec| spec.topology_spread_constraints.as_ref());
+    if constraints.is_none_or(Vec::is_empty) {
         return true;
-    };
-    let selector = spread.label_selector.iter();
-    let expressions = selector.flat_map(|selector| selector.match_expressions.iter().flatten());
-    let is_counted = |other: &&Pod| {
-        let label = |key: &str| other.labels().get(key);
-        let is_left_out =
-            |key: &str, values: &[String]| label(key).is_some_and(|label| values.contains(label));
-        let mut expressions = expressions.clone();
-        let values = |values: &Option<Vec<String>>| values.clone().unwrap_or_default();
-        other.metadata.deletion_timestamp.is_none()
-            && !expressions.any(|known| is_left_out(&known.key, &values(&known.values)))
-    };
-    let counted: Vec<&Pod> = of_cluster(pod, all).filter(is_counted).collect();
+    }
     let in_zone = |zone: &str| {
-        let mut of_zone = nodes().filter(|node| node.zone == zone).collect::<Vec<_>>();
-        of_zone.retain(|node| counted.iter().any(|other| is_on(other, node)));
-        of_zone.len()
+        let counted = nodes().filter(|other| other.zone == zone && !avoids(pod, other));
+        let stays = |other: &&Pod| other.metadata.deletion_timestamp.is_none();
+        let is_used = |node: &Node| of_cluster(pod, all).filter(stays).any(|other| is_on(other, node));
+        counted.filter(is_used).count()
     };
-    ZONES.iter().all(|zone| in_zone(node.zone) <= in_zone(zone))
+    let is_open = |zone: &str| nodes().any(|other| other.zone == zone && !avoids(pod, &other));
+    let mut open = ZONES.iter().filter(|zone| is_open(zone));
+    open.all(|zone| in_zone(node.zone) <= in_zone(zone))
 }
 
 /// What another was first in is no fault.

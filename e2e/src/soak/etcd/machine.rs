@@ -1,6 +1,6 @@
 //! What a member runs on: a network namespace that can be cut off, and a volume of real size that can be full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -17,6 +17,30 @@ use super::inside::run;
 /// What runs, by pod; faults reach into it.
 #[derive(Clone, Default)]
 pub struct Machines(Arc<Mutex<BTreeMap<String, Machine>>>);
+
+/// Nodes that are gone for now: nothing runs there, and no pod there ends.
+#[derive(Clone, Default)]
+pub struct DeadNodes(Arc<Mutex<BTreeSet<String>>>);
+
+impl DeadNodes {
+    /// Lets a node die, or come back.
+    pub fn set(&self, node: &str, is_dead: bool) {
+        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_dead {
+            nodes.insert(node.to_owned());
+        } else {
+            nodes.remove(node);
+        }
+    }
+
+    /// Whether a node is gone.
+    pub fn has(&self, node: &str) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(node)
+    }
+}
 
 /// What each sync of a slow disk takes longer, in microseconds.
 const SLOW: u32 = 250_000;
@@ -69,7 +93,13 @@ impl Machine {
             .spawn()
             .context("cannot run strace")?;
         tokio::time::sleep(lasting).await;
-        // It lets go of what it holds; it has ended where that has.
+        let is_there = kill(process, None).is_ok() && self.process == Some(process);
+        if let Some(status) = tracer.try_wait()? {
+            // It ends with the etcd that it holds.
+            ensure!(!is_there, "strace cannot hold etcd: {status}");
+            return Ok(());
+        }
+        // It lets go of what it holds.
         let _ = kill(Pid::from_raw(i32::try_from(tracer.id())?), Signal::SIGTERM);
         tokio::task::spawn_blocking(move || tracer.wait()).await??;
         Ok(())

@@ -91,6 +91,8 @@ enum Step {
     Fill,
     /// A member has to leave its node.
     Move,
+    /// The node of a member is gone for good.
+    LoseNode,
 }
 
 /// The version that upgrades come from, and the one that they go to.
@@ -111,9 +113,9 @@ async fn round(stage: &Stage, seed: u64) -> Result<Totals> {
         match step {
             Step::Resize(to) => members = to,
             Step::Upgrade => version = VERSIONS[1],
-            Step::Evict | Step::Wipe | Step::Tune(_) | Step::Fill | Step::Move => {}
+            Step::Evict | Step::Wipe | Step::Tune(_) | Step::Fill | Step::Move | Step::LoseNode => {}
         }
-        let (told, left) = take(&mut site, step, &mut chance)
+        let (told, left) = take(&mut site, step, members, &mut chance)
             .await
             .with_context(|| format!("step {step:?}"))?;
         site.wait_until_whole(members)
@@ -342,6 +344,7 @@ fn choose(members: i32, version: &str, chance: &mut StdRng) -> Step {
             Step::Wipe,
             Step::Wipe,
             Step::Move,
+            Step::LoseNode,
             Step::Fill,
         ],
     };
@@ -354,7 +357,12 @@ fn choose(members: i32, version: &str, chance: &mut StdRng) -> Step {
 }
 
 /// Takes a step and lets a fault happen in its first seconds; says which, and which node a member had to leave.
-async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<(String, Option<String>)> {
+async fn take(
+    site: &mut Site<'_>,
+    step: Step,
+    members: i32,
+    chance: &mut StdRng,
+) -> Result<(String, Option<String>)> {
     let victim = choose_member(site, chance)?;
     let mut left = None;
     match step {
@@ -364,13 +372,15 @@ async fn take(site: &mut Site<'_>, step: Step, chance: &mut StdRng) -> Result<(S
         Step::Upgrade => site.upgrade(VERSIONS[1]).await?,
         Step::Tune(mebibytes) => site.tune(mebibytes).await?,
         Step::Move => left = site.relocate(&victim).await?,
-        Step::Fill => {}
+        Step::Fill | Step::LoseNode => {}
     }
     tokio::time::sleep(Duration::from_millis(chance.random_range(0..4000))).await;
     let fault = Fault::choose(chance, &site.machines.names());
     fault.happen(site, chance).await?;
     match step {
         Step::Wipe => site.wait_until_changed(&victim).await?,
+        // After the fault: of three members one may be gone at a time.
+        Step::LoseNode => site.lose_node_of(&victim, members).await?,
         // After the fault, so that it does not hold the step up.
         Step::Fill => site.fill(chance).await?,
         _ => {}

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::hosts::Hosts;
 use super::inside;
 use super::kubelet::{self, Kubelet, Node};
-use super::machine::{Machines, Volume};
+use super::machine::{DeadNodes, Machines, Volume};
 use super::operator::{End, Operator};
 use super::writers::{self, Filling, Place};
 
@@ -97,6 +97,7 @@ pub struct Site<'a> {
     pub place: Place,
     /// What its members run on.
     pub machines: Machines,
+    dead: DeadNodes,
     pub(super) directory: PathBuf,
     kubelet: JoinHandle<()>,
     pub(super) operator: Operator,
@@ -152,7 +153,7 @@ impl<'a> Site<'a> {
             &directory,
             stage.hosts.clone(),
         )?;
-        let machines = kubelet.machines();
+        let (machines, dead) = (kubelet.machines(), kubelet.dead());
         let operator = Operator::start(&stage.kubeconfig, namespace, &directory, calls)?;
         Ok(Self {
             stage,
@@ -163,6 +164,7 @@ impl<'a> Site<'a> {
                 identity: CLIENT.to_owned(),
             },
             machines,
+            dead,
             directory,
             kubelet: tokio::spawn(kubelet.run()),
             operator,
@@ -214,6 +216,27 @@ impl<'a> Site<'a> {
         let node = pods.get_opt(pod).await?.and_then(|pod| pod.spec?.node_name);
         self.change(json!({"avoidNodes": node.as_slice()})).await?;
         Ok(node)
+    }
+
+    /// Lets the node of a member die, has the member leave it, and waits until another has its place; then the node comes
+    /// back, and with it what could not end there.
+    ///
+    /// # Errors
+    /// When the member is not replaced.
+    pub async fn lose_node_of(&mut self, pod: &str, members: i32) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client(), &self.place.namespace);
+        let node = pods.get_opt(pod).await?.and_then(|pod| pod.spec?.node_name);
+        // Another has taken its place already.
+        let Some(node) = node else { return Ok(()) };
+        self.dead.set(&node, true);
+        self.change(json!({"avoidNodes": [node]})).await?;
+        let replaced = async {
+            self.wait_until_changed(pod).await?;
+            self.wait_until_told(members).await
+        };
+        let replaced = replaced.await;
+        self.dead.set(&node, false);
+        replaced.with_context(|| format!("{pod} is on {node}, which is gone"))
     }
 
     /// Checks that no pod is on a node.
@@ -320,12 +343,22 @@ impl<'a> Site<'a> {
     /// # Errors
     /// When that takes too long; with what the status says.
     pub async fn wait_until_whole(&mut self, members: i32) -> Result<()> {
+        self.wait_until(members, true).await
+    }
+
+    /// Waits until the status says that all members serve, whatever pods are left.
+    async fn wait_until_told(&mut self, members: i32) -> Result<()> {
+        self.wait_until(members, false).await
+    }
+
+    async fn wait_until(&mut self, members: i32, has_only_their_pods: bool) -> Result<()> {
         let begun = Instant::now();
         let mut since: Option<Instant> = None;
         loop {
             self.tend_operator()?;
             let object = self.clusters().get(CLUSTER).await?;
-            let is_whole = is_whole(&object, members) && self.is_running(members).await?;
+            let is_whole =
+                is_whole(&object, members) && (!has_only_their_pods || self.is_running(members).await?);
             since = is_whole.then(|| since.unwrap_or_else(Instant::now));
             if since.is_some_and(|since| since.elapsed() > SETTLED) {
                 return Ok(());

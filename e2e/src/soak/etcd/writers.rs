@@ -224,17 +224,19 @@ pub async fn remember(place: &Place, chance: &mut StdRng) -> Result<()> {
     Ok(())
 }
 
-/// Reads the keys that were remembered.
+/// Reads the keys that were remembered, and returns the revision of the store.
 ///
 /// # Errors
 /// When one is not there.
-pub async fn recall(place: &Place, chance: &mut StdRng) -> Result<()> {
+pub async fn recall(place: &Place, chance: &mut StdRng) -> Result<i64> {
     let mut etcd = connect(place, chance).await?;
+    let mut last = 0;
     for key in remembered() {
-        let (value, _) = etcd.get(&key).await?;
+        let (value, revision) = etcd.get(&key).await?;
         anyhow::ensure!(value == key, "{key} has {value:?}");
+        last = revision;
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Connects to one member, as a client does that the Service has led there.
