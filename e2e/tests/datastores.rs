@@ -111,7 +111,8 @@ async fn upgrade_with_a_dead_member(position: usize) -> Result<()> {
     store.remove().await
 }
 
-/// Watches all datastores; fails when members of two of them are made anew on the same node at once. Ends by being dropped.
+/// Watches the datastores that are upgraded; fails when members of two of them are made anew on the same node at once. Others
+/// may be full meanwhile, and then wait for nobody. Ends by being dropped.
 async fn watch_turns(seen: &Mutex<BTreeSet<String>>) -> Result<()> {
     let client = Platform::connect()?.hub().await?;
     let api: Api<EtcdCluster> = Api::all(client);
@@ -119,6 +120,9 @@ async fn watch_turns(seen: &Mutex<BTreeSet<String>>) -> Result<()> {
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).applied_objects());
     while let Some(object) = events.try_next().await? {
         let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        if !name.starts_with("upgrade-") {
+            continue;
+        }
         turns.remove(&name);
         let status = object.status.unwrap_or_default();
         let intent = status

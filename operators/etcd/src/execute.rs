@@ -171,16 +171,16 @@ impl<M: Members> Step<'_, M> {
 
     /// What has the turn on the node of a member that is going to be disturbed; nothing once this cluster has it.
     async fn ask_for_turn(&self, intent: &MemberIntent) -> Result<Option<String>, ExecuteError> {
+        let node = self.observed.node_of(&intent.pod);
+        let Some(node) = node.filter(|_| is_disruptive(intent)) else {
+            return Ok(None);
+        };
         // Where nothing can be written nobody is waited for.
         let members = self.observed.membership.as_ref();
         let is_full = members.is_some_and(|members| members.has_alarm(AlarmKind::NoSpace));
-        let node = self.observed.node_of(&intent.pod);
-        let Some(node) = node.filter(|_| is_disruptive(intent) && !is_full) else {
-            return Ok(None);
-        };
         let asked = self
             .turns
-            .take(&self.cluster.uid, &self.cluster.full_name(), node)
+            .take(&self.cluster.uid, &self.cluster.full_name(), node, is_full)
             .await;
         asked.map_err(|source| ExecuteError::Read {
             what: "which etcd clusters are being worked on",

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerState, PersistentVolumeClaim, Pod, PodStatus, Secret};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use skep_api::etcd_cluster::EtcdCluster;
@@ -333,6 +333,7 @@ fn pod_state(found: &Pod) -> PodState {
         is_deleting: found.metadata.deletion_timestamp.is_some(),
         is_finished: phase == "Failed" || phase == "Succeeded",
         address: status.pod_ip.clone().filter(|_| phase == "Running"),
+        is_ready: is_ready(&status),
         zone: found.labels().get(labels::TOPOLOGY_ZONE).cloned(),
         revision: found.annotations().get(pod::REVISION).cloned(),
         start: pod::read_start(&found.name_any(), found.annotations()),
@@ -340,6 +341,11 @@ fn pod_state(found: &Pod) -> PodState {
         is_out_of_memory: last_end.is_some_and(|end| end.reason.as_deref() == Some("OOMKilled")),
         trouble: trouble(found, container.and_then(|state| state.state.as_ref())),
     }
+}
+
+fn is_ready(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn trouble(found: &Pod, state: Option<&ContainerState>) -> Option<String> {

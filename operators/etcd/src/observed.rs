@@ -192,6 +192,8 @@ pub struct PodState {
     pub is_finished: bool,
     /// Its address, once it runs.
     pub address: Option<String>,
+    /// Whether its node says that it is ready, as Services and disruption budgets count it.
+    pub is_ready: bool,
     /// The zone of its node.
     pub zone: Option<String>,
     /// Of which revision of the spec it was made.

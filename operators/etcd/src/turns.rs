@@ -39,15 +39,22 @@ impl Turns {
         }
     }
 
-    /// Takes the turn on a node for a cluster, or says which other has it.
-    pub async fn take(&self, uid: &str, cluster: &str, node: &str) -> kube::Result<Option<String>> {
+    /// Takes the turn on a node for a cluster, or says which other has it. One that is urgent waits for nobody, and the others
+    /// wait for it.
+    pub async fn take(
+        &self,
+        uid: &str,
+        cluster: &str,
+        node: &str,
+        is_urgent: bool,
+    ) -> kube::Result<Option<String>> {
         let now = Instant::now();
         let mut taken = self.taken.lock().await;
         let taken = match &mut *taken {
             Some(taken) => taken,
             unread => unread.insert(self.read(now).await?),
         };
-        Ok(take(taken, uid, cluster, node, now))
+        Ok(take(taken, uid, cluster, node, is_urgent, now))
     }
 
     /// Gives a cluster's turn back, where nothing of it is being disturbed any more.
@@ -86,10 +93,11 @@ fn take(
     uid: &str,
     cluster: &str,
     node: &str,
+    is_urgent: bool,
     now: Instant,
 ) -> Option<String> {
     taken.retain(|_, turn| now.saturating_duration_since(turn.since) < LONGEST);
-    let mut others = taken.iter().filter(|(other, _)| *other != uid);
+    let mut others = taken.iter().filter(|(other, _)| *other != uid && !is_urgent);
     if let Some((_, turn)) = others.find(|(_, turn)| turn.node == node) {
         return Some(turn.cluster.clone());
     }
@@ -117,23 +125,33 @@ mod tests {
     #[test]
     fn one_member_of_all_clusters_is_disturbed_on_a_node_at_a_time() {
         let (now, mut taken) = (Instant::now(), HashMap::new());
-        assert_eq!(take(&mut taken, "1", "a/etcd", "n", now), None);
-        assert_eq!(take(&mut taken, "1", "a/etcd", "n", now), None);
+        assert_eq!(take(&mut taken, "1", "a/etcd", "n", false, now), None);
+        assert_eq!(take(&mut taken, "1", "a/etcd", "n", false, now), None);
         assert_eq!(
-            take(&mut taken, "2", "b/etcd", "n", now),
+            take(&mut taken, "2", "b/etcd", "n", false, now),
             Some("a/etcd".to_owned())
         );
-        assert_eq!(take(&mut taken, "2", "b/etcd", "m", now), None);
+        assert_eq!(take(&mut taken, "2", "b/etcd", "m", false, now), None);
         taken.remove("1");
-        assert_eq!(take(&mut taken, "3", "c/etcd", "n", now), None);
+        assert_eq!(take(&mut taken, "3", "c/etcd", "n", false, now), None);
+    }
+
+    #[test]
+    fn one_that_is_urgent_waits_for_nobody_and_is_waited_for() {
+        let (now, mut taken) = (Instant::now(), HashMap::new());
+        assert_eq!(take(&mut taken, "1", "a/etcd", "n", false, now), None);
+        assert_eq!(take(&mut taken, "2", "b/etcd", "n", true, now), None);
+        taken.remove("1");
+        let next = take(&mut taken, "3", "c/etcd", "n", false, now);
+        assert_eq!(next, Some("b/etcd".to_owned()));
     }
 
     #[test]
     fn one_that_is_stuck_does_not_hold_up_the_others_for_ever() {
         let (now, mut taken) = (Instant::now(), HashMap::new());
-        take(&mut taken, "1", "a/etcd", "n", now);
+        take(&mut taken, "1", "a/etcd", "n", false, now);
         let later = now + LONGEST;
-        assert_eq!(take(&mut taken, "2", "b/etcd", "n", later), None);
+        assert_eq!(take(&mut taken, "2", "b/etcd", "n", false, later), None);
     }
 
     #[test]

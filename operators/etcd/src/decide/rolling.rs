@@ -69,7 +69,8 @@ pub(super) fn begin(observed: &Observed, members: &Membership) -> Option<Action>
         let pod = member.pod.as_deref().and_then(|pod| observed.pods.get(pod));
         pod.is_some_and(|pod| observed.is_stale(pod) && !pod.is_deleting)
     };
-    let order = |member: &&Member| (member.is_healthy(), members.leader == Some(member.id));
+    let serves = |member: &Member| member.is_healthy() && unready(observed, [member].into_iter()).is_none();
+    let order = |member: &&Member| (serves(member), members.leader == Some(member.id));
     if let Some(next) = members.voters().filter(stale).min_by_key(order) {
         let pod = next.pod.as_deref()?;
         return Some(untimely(observed, members, next).unwrap_or_else(|| latch(MemberAction::Restart, pod)));
@@ -88,8 +89,10 @@ pub(super) fn restart(observed: &Observed, members: &Membership, member: &Member
         };
     };
     if !observed.is_stale(state) {
-        return if member.is_healthy() || is_gone_for_good(observed, members, member) {
+        return if is_gone_for_good(observed, members, member) {
             Action::ClearIntent
+        } else if member.is_healthy() {
+            unready(observed, [member].into_iter()).unwrap_or(Action::ClearIntent)
         } else {
             wait(Signal::Etcd, format!("member {pod}: {}", trouble(observed, pod)))
         };
@@ -107,13 +110,25 @@ pub(super) fn restart(observed: &Observed, members: &Membership, member: &Member
 /// Why a member's pod may not be made anew now.
 fn untimely(observed: &Observed, members: &Membership, member: &Member) -> Option<Action> {
     if member.is_healthy() || members.voter_count() == 1 {
-        return unsettled(observed, members).filter(|_| member.is_healthy());
+        let others = members.voters().filter(|other| other.id != member.id);
+        let why = unsettled(observed, members).or_else(|| unready(observed, others));
+        return why.filter(|_| member.is_healthy());
     }
     // It may be slow rather than dead.
     let others = members.voters().filter(|other| other.id != member.id);
     let healthy = others.filter(|other| other.is_healthy()).count();
     let is_safe = healthy >= quorum(members.voter_count());
     (!is_safe).then(|| wait(Signal::Etcd, "a quorum of healthy members"))
+}
+
+/// Etcd says that these are healthy; what speaks to them through Services waits until their nodes say so too.
+fn unready<'a>(observed: &Observed, mut members: impl Iterator<Item = &'a Member>) -> Option<Action> {
+    let unready = members.find_map(|member| {
+        let name = member.pod.as_deref()?;
+        let pod = observed.pods.get(name)?;
+        (!pod.is_ready).then_some(name)
+    })?;
+    Some(wait(Signal::Watch, format!("pod {unready} to be ready")))
 }
 
 /// Why the release that the spec asks for can never be taken over from this one.

@@ -109,6 +109,7 @@ impl World {
         }
         if let Some(state) = self.pods.get_mut(pod) {
             state.address = address;
+            state.is_ready = true;
         }
     }
 

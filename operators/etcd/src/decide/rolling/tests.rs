@@ -1,5 +1,7 @@
 //! What a release may follow, and who is made anew first.
 
+use skep_api::etcd_cluster::{MemberAction, MemberIntent};
+
 use super::super::model::three;
 use super::super::{Action, Signal, decide};
 use crate::observed::{Alarm, AlarmKind, Observed};
@@ -101,4 +103,41 @@ fn a_member_that_is_down_gets_what_the_spec_says_now_even_while_the_database_is_
     assert!(matches!(decide(&observed), Action::Compact { .. }));
     observed.pods.get_mut(&pod).unwrap().revision = Some("of a smaller limit".to_owned());
     assert!(matches!(decide(&observed), Action::DeletePod { pod: anew, .. } if anew == pod));
+}
+
+#[test]
+fn no_member_is_made_anew_while_another_is_not_ready_for_its_node() {
+    let mut observed = from_to("3.7.3", "3.7.3");
+    let names: Vec<String> = observed.pods.keys().cloned().collect();
+    for pod in observed.pods.values_mut() {
+        pod.revision = Some("of yesterday".to_owned());
+    }
+    assert!(matches!(decide(&observed), Action::Latch(_)));
+    observed.pods.get_mut(&names[1]).unwrap().is_ready = false;
+    // It goes first itself.
+    match decide(&observed) {
+        Action::Latch(intent) => assert_eq!(intent.pod, names[1]),
+        other => panic!("{other:?}"),
+    }
+    observed.pods.get_mut(&names[1]).unwrap().revision = Some(observed.revision.clone());
+    match decide(&observed) {
+        Action::Wait { what, .. } => assert_eq!(what, format!("pod {} to be ready", names[1])),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_member_that_was_made_anew_is_waited_for_until_its_node_says_that_it_is_ready() {
+    let mut observed = from_to("3.7.3", "3.7.3");
+    let pod = observed.pods.keys().next().unwrap().clone();
+    observed.intent = Some(MemberIntent {
+        action: MemberAction::Restart,
+        pod: pod.clone(),
+    });
+    assert_eq!(decide(&observed), Action::ClearIntent);
+    observed.pods.get_mut(&pod).unwrap().is_ready = false;
+    match decide(&observed) {
+        Action::Wait { what, .. } => assert_eq!(what, format!("pod {pod} to be ready")),
+        other => panic!("{other:?}"),
+    }
 }
