@@ -15,6 +15,7 @@ pub(crate) mod kv;
 pub(crate) mod machine;
 pub mod operator;
 pub(crate) mod stage;
+mod waits;
 pub mod writers;
 
 use std::sync::OnceLock;
