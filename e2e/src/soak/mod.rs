@@ -70,7 +70,7 @@ const PLANNER: [Part; 1] = [Part {
     tests: PLANNER_TESTS,
 }];
 
-const ETCD: [Part; 2] = [
+const ETCD: [Part; 3] = [
     Part {
         name: "etcd-faults",
         goal: Goal::Seeds(100),
@@ -82,12 +82,23 @@ const ETCD: [Part; 2] = [
         tests: ETCD_TESTS,
     },
     Part {
-        name: "etcd-crashes",
-        goal: Goal::Points(etcd::CRASHES),
+        name: "etcd-changes",
+        goal: Goal::Points(etcd::crashes(etcd::Fatal::Change)),
         lanes: 10,
         prepare: || {
             let soak = etcd::EtcdSoak::shared()?;
-            Ok(Box::new(move |seed| soak.crash(etcd::CRASHES.point(seed))))
+            Ok(Box::new(move |seed| soak.crash(etcd::Fatal::Change, seed)))
+        },
+        tests: ETCD_TESTS,
+    },
+    // Some thousand rounds, of which most leave what those before them leave: hours.
+    Part {
+        name: "etcd-crashes",
+        goal: Goal::Points(etcd::crashes(etcd::Fatal::Call)),
+        lanes: 10,
+        prepare: || {
+            let soak = etcd::EtcdSoak::shared()?;
+            Ok(Box::new(move |seed| soak.crash(etcd::Fatal::Call, seed)))
         },
         tests: ETCD_TESTS,
     },

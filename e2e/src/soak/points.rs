@@ -14,6 +14,8 @@ const UNINTERRUPTED: usize = 2;
 pub struct Points {
     /// The phases, in their order.
     pub phases: &'static [&'static str],
+    /// What is numbered in a phase, such as `calls`.
+    pub counted: &'static str,
     /// By what name a round counts that it was interrupted.
     pub interrupted: &'static str,
 }
@@ -42,9 +44,9 @@ impl Points {
         (point.call - 1) * self.phases.len() as u64 + point.phase as u64 + 1
     }
 
-    /// By what name a round counts the calls in a phase.
-    pub fn calls_while(phase: &str) -> String {
-        format!("calls while {phase}")
+    /// By what name a round counts what is numbered in a phase.
+    pub fn counted_while(self, phase: &str) -> String {
+        format!("{} while {phase}", self.counted)
     }
 
     /// The seed of the least point that was neither run nor begun; none when all phases are over.
@@ -75,7 +77,7 @@ impl Points {
         }
         let phase = usize::try_from(number % phases).unwrap_or_default();
         let known = ledger
-            .least(&Self::calls_while(self.phases[phase]))
+            .least(&self.counted_while(self.phases[phase]))
             .unwrap_or(FEW);
         let call = 1 + number / phases * known / rounds.div_ceil(phases);
         let mut seeds = (call..).map(|call| self.seed(Point { phase, call }));
@@ -85,7 +87,7 @@ impl Points {
     /// Whether nothing was interrupted in a round though its phase had as many calls.
     pub fn is_spared(self, entry: &Entry) -> bool {
         let Point { phase, call } = self.point(entry.seed);
-        let calls = entry.totals.0.get(&Self::calls_while(self.phases[phase]));
+        let calls = entry.totals.0.get(&self.counted_while(self.phases[phase]));
         !self.is_interrupted(entry) && calls.is_some_and(|calls| *calls >= call)
     }
 
@@ -106,6 +108,7 @@ mod tests {
 
     const POINTS: Points = Points {
         phases: &["one", "other"],
+        counted: "calls",
         interrupted: "deaths",
     };
 
@@ -114,7 +117,7 @@ mod tests {
             let mut totals = Totals::default();
             totals.add("deaths", u64::from(*is_interrupted));
             let other = 1 - POINTS.point(*seed).phase;
-            totals.add(&Points::calls_while(POINTS.phases[other]), 40 + seed);
+            totals.add(&POINTS.counted_while(POINTS.phases[other]), 40 + seed);
             Entry::new(*seed, 1.0, totals, None)
         });
         Ledger::of(entries.collect()).expect("a ledger")
@@ -172,7 +175,7 @@ mod tests {
         assert!(!sooner.done().iter().any(|entry| POINTS.is_spared(entry)));
 
         let mut totals = Totals::default();
-        totals.add(&Points::calls_while("other"), 1);
+        totals.add(&POINTS.counted_while("other"), 1);
         assert!(POINTS.is_spared(&Entry::new(2, 1.0, totals, None)));
     }
 }

@@ -6,6 +6,7 @@
 
 mod checks;
 pub(crate) mod container;
+mod crashes;
 mod faults;
 pub mod history;
 pub(crate) mod hosts;
@@ -15,6 +16,7 @@ pub(crate) mod kv;
 pub(crate) mod machine;
 pub mod operator;
 pub(crate) mod stage;
+pub(crate) mod tally;
 mod waits;
 pub mod writers;
 
@@ -27,9 +29,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use super::ledger::Totals;
-use super::points::{Point, Points};
+pub use crashes::crashes;
 use faults::Fault;
 use stage::{Site, Stage};
+pub use tally::Fatal;
 
 /// For how long nothing may be written once all is whole, in most rounds.
 const SILENCE: Duration = Duration::from_secs(6);
@@ -66,12 +69,14 @@ impl EtcdSoak {
         self.runtime.block_on(round(&self.stage, seed))
     }
 
-    /// Lets a cluster live through all phases, while the operator dies after one of its calls in one of them.
+    /// Lets a cluster live through all phases, while the operator dies after one of its calls in one of them: at the point
+    /// of a seed.
     ///
     /// # Errors
     /// What was lost, or never became whole.
-    pub fn crash(&self, point: Point) -> Result<Totals> {
-        self.runtime.block_on(crash(&self.stage, point))
+    pub fn crash(&self, fatal: Fatal, seed: u64) -> Result<Totals> {
+        let point = crashes(fatal).point(seed);
+        self.runtime.block_on(crashes::crash(&self.stage, fatal, point))
     }
 }
 
@@ -144,150 +149,9 @@ fn silence(seed: u64) -> Duration {
     }
 }
 
-/// Where the operator may die: every part of a member's life.
-pub const CRASHES: Points = Points {
-    phases: &[
-        "forming",
-        "growing",
-        "upgrading",
-        "compacting",
-        "rotating",
-        "moving",
-        "healing",
-        "shrinking",
-        "deleting",
-    ],
-    interrupted: "deaths of the operator",
-};
-
-/// A cluster is formed and grows; then it is upgraded, or is full, or gets other authorities, or a member moves, or it loses a member's data and shrinks; then it is deleted.
-async fn crash(stage: &Stage, point: Point) -> Result<Totals> {
-    let mut totals = Totals::default();
-    let mut chance = StdRng::seed_from_u64(point.call);
-    let name = format!("c-{}-{}", CRASHES.phases[point.phase], point.call);
-    let special = CRASHES.phases[point.phase];
-    let version = VERSIONS[usize::from(special != "upgrading")];
-    let mut phase = Phase::new("forming", point);
-    let mut site = Site::open(stage, &name, 1, version, phase.deadly).await?;
-    site.wait_until_whole(1).await.context("it was never formed")?;
-    phase.end(&mut site, &mut totals)?;
-    let writers = writers::Writers::start(&site.place, point.call);
-
-    phase = Phase::new("growing", point).begin(&mut site)?;
-    site.resize(3).await?;
-    site.wait_until_whole(3)
-        .await
-        .context("it never had three members")?;
-    phase.end(&mut site, &mut totals)?;
-
-    match special {
-        "upgrading" => {
-            phase = Phase::new(special, point).begin(&mut site)?;
-            site.upgrade(VERSIONS[1]).await?;
-            site.wait_until_whole(3).await.context("it was never upgraded")?;
-            phase.end(&mut site, &mut totals)?;
-        }
-        "compacting" => {
-            phase = Phase::new(special, point).begin(&mut site)?;
-            site.fill(&mut chance).await?;
-            site.wait_until_whole(3)
-                .await
-                .context("it never had room again")?;
-            phase.end(&mut site, &mut totals)?;
-        }
-        "rotating" => {
-            phase = Phase::new(special, point).begin(&mut site)?;
-            site.rotate().await?;
-            site.wait_until_whole(3)
-                .await
-                .context("it is not whole with its new authorities")?;
-            phase.end(&mut site, &mut totals)?;
-        }
-        "moving" => {
-            phase = Phase::new(special, point).begin(&mut site)?;
-            relocate(&mut site, &mut chance).await?;
-            phase.end(&mut site, &mut totals)?;
-        }
-        _ => lose_and_shrink(&mut site, point, &mut chance, &mut totals).await?,
-    }
-    settle(&mut site, writers, SILENCE, &mut totals).await?;
-
-    phase = Phase::new("deleting", point).begin(&mut site)?;
-    site.delete().await?;
-    phase.end(&mut site, &mut totals)?;
-    site.has_all_volumes().await?;
-    totals.add(CRASHES.interrupted, site.deaths);
-    ensure!(
-        point.call > 1 || site.deaths == 1,
-        "the operator lives on after its first call"
-    );
-    site.close()?;
-    Ok(totals)
-}
-
-async fn relocate(site: &mut Site<'_>, chance: &mut StdRng) -> Result<()> {
-    let victim = choose_member(site, chance)?;
-    let node = site.relocate(&victim).await?.context("a member without a node")?;
-    site.wait_until_whole(3).await.context("it never moved")?;
-    site.has_left(&node).await
-}
-
 fn choose_member(site: &Site<'_>, chance: &mut StdRng) -> Result<String> {
     let names = site.machines.names();
     names.choose(chance).cloned().context("there is no member")
-}
-
-async fn lose_and_shrink(
-    site: &mut Site<'_>,
-    point: Point,
-    chance: &mut StdRng,
-    totals: &mut Totals,
-) -> Result<()> {
-    let mut phase = Phase::new("healing", point).begin(site)?;
-    let victim = choose_member(site, chance)?;
-    wipe(site, &victim);
-    site.wait_until_changed(&victim).await?;
-    site.wait_until_whole(3).await.context("it never healed")?;
-    phase.end(site, totals)?;
-
-    phase = Phase::new("shrinking", point).begin(site)?;
-    site.resize(1).await?;
-    site.wait_until_whole(1)
-        .await
-        .context("it never had one member again")?;
-    phase.end(site, totals)
-}
-
-/// One phase of a cluster's life, and after how many calls in it the operator dies.
-struct Phase {
-    name: &'static str,
-    deadly: Option<u64>,
-    calls_before: u64,
-}
-
-impl Phase {
-    fn new(name: &'static str, point: Point) -> Self {
-        Self {
-            name,
-            deadly: (CRASHES.phases[point.phase] == name).then_some(point.call),
-            calls_before: 0,
-        }
-    }
-
-    fn begin(mut self, site: &mut Site<'_>) -> Result<Self> {
-        self.calls_before = site.calls()?;
-        if let Some(calls) = self.deadly {
-            site.arm_operator(calls)?;
-        }
-        Ok(self)
-    }
-
-    fn end(&self, site: &mut Site<'_>, totals: &mut Totals) -> Result<()> {
-        site.disarm_operator()?;
-        let calls = site.calls()? - self.calls_before;
-        totals.add(&Points::calls_while(self.name), calls);
-        Ok(())
-    }
 }
 
 /// What must hold once all is over.

@@ -1,16 +1,16 @@
 //! The operator as a process of its own, which can be told to die after any of its calls.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -22,88 +22,45 @@ use skep_runtime::{install_crypto, shutdown, telemetry};
 use skep_snapshots::Fingerprint;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
-use tower::BoxError;
-use tower::util::{MapRequestLayer, MapResponseLayer};
+use tower::layer::layer_fn;
+use tower::util::MapResponseLayer;
+use tower::{BoxError, Service};
 
-const TALLY: &str = "SKEP_TALLY";
+use super::tally::{Counter, ENTRIES, Entry, Fatal, TALLY};
+
 const NAMESPACE: &str = "SKEP_NAMESPACE";
 
-/// Some numbers in a file that the operator's process and ours share.
-#[derive(Debug, Clone, Copy)]
-enum Entry {
-    /// How many calls were answered, by Kubernetes and by etcd.
-    Calls,
-    /// How many calls asked for a change.
-    Changes,
-    /// The call after whose answer the operator dies; 0 for none.
-    Last,
-    /// How many percent of all changes the operator never hears of.
-    Lost,
-}
-
-const ENTRIES: [Entry; 4] = [Entry::Calls, Entry::Changes, Entry::Last, Entry::Lost];
-
-impl Entry {
-    fn read(self, file: &File) -> std::io::Result<u64> {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, 8 * self as u64)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn write(self, file: &File, number: u64) -> std::io::Result<()> {
-        file.write_all_at(&number.to_le_bytes(), 8 * self as u64)
-    }
-}
-
-/// Counts the calls of this process, and ends it after the one that it is told.
+/// The API server, with each call and answer counted.
 #[derive(Clone)]
-struct Counter(Arc<Mutex<File>>);
+struct CountedApi<S> {
+    inner: S,
+    counter: Counter,
+}
 
-impl Counter {
-    fn open() -> Result<Self> {
-        let path = std::env::var_os(TALLY).with_context(|| format!("{TALLY} names no file"))?;
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self(Arc::new(Mutex::new(file))))
+impl<S> Service<Request<Body>> for CountedApi<S>
+where
+    S: Service<Request<Body>>,
+    S::Future: Send + 'static,
+    S::Response: Send,
+    S::Error: Send,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, task: &mut Task<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(task)
     }
 
-    fn count(&self, entry: Entry) {
-        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = entry.read(&file).and_then(|count| {
-            entry.write(&file, count + 1)?;
-            Ok((count + 1, Entry::Last.read(&file)?))
-        });
-        match counted {
-            Ok((count, last)) if matches!(entry, Entry::Calls) && last > 0 && count >= last => {
-                std::process::abort()
-            }
-            Ok(_) => {}
-            // Whoever reads the tally must not believe it.
-            Err(error) => {
-                eprintln!("cannot count a call: {error}");
-                std::process::exit(1);
-            }
-        }
-    }
-
-    fn asked(&self, request: Request<Body>) -> Request<Body> {
-        if request.method() != Method::GET {
-            self.count(Entry::Changes);
-        }
-        request
-    }
-
-    /// Whether what a watch tells is to be lost; bookmarks and errors never are.
-    fn loses(&self, line: &str) -> bool {
-        const TOLD: [&str; 3] = ["ADDED", "MODIFIED", "DELETED"];
-        let is_of = |kind: &str| line.starts_with(&format!("{{\"type\":\"{kind}\""));
-        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let percent = Entry::Lost.read(&file).unwrap_or(0);
-        TOLD.into_iter().any(is_of) && rand::random_range(0..100) < percent
-    }
-
-    fn answered<T>(&self, answer: T) -> T {
-        self.count(Entry::Calls);
-        answer
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let is_change = request.method() != Method::GET;
+        self.counter.asked(is_change);
+        let (answer, counter) = (self.inner.call(request), self.counter.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            counter.answered(is_change);
+            answer
+        })
     }
 }
 
@@ -133,63 +90,68 @@ struct Counted {
     counter: Counter,
 }
 
+impl Counted {
+    async fn read<T>(&self, answer: impl Future<Output = T>) -> T {
+        let answer = answer.await;
+        self.counter.answered(false);
+        answer
+    }
+
+    async fn change<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.counter.asked(true);
+        let answer = answer.await;
+        self.counter.answered(true);
+        answer
+    }
+}
+
 impl Members for Counted {
     async fn status(&self, target: &Target) -> Result<MemberStatus, MembersError> {
-        self.counter.answered(self.members.status(target).await)
+        self.read(self.members.status(target)).await
     }
 
     async fn list(&self, target: &Target) -> Result<Vec<ListedMember>, MembersError> {
-        self.counter.answered(self.members.list(target).await)
+        self.read(self.members.list(target)).await
     }
 
     async fn add_learner(&self, target: &Target, peer_url: &str) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter
-            .answered(self.members.add_learner(target, peer_url).await)
+        self.change(self.members.add_learner(target, peer_url)).await
     }
 
     async fn promote(&self, target: &Target, id: u64) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter.answered(self.members.promote(target, id).await)
+        self.change(self.members.promote(target, id)).await
     }
 
     async fn remove(&self, target: &Target, id: u64) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter.answered(self.members.remove(target, id).await)
+        self.change(self.members.remove(target, id)).await
     }
 
     async fn move_leader(&self, target: &Target, to: u64) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter.answered(self.members.move_leader(target, to).await)
+        self.change(self.members.move_leader(target, to)).await
     }
 
     async fn alarms(&self, target: &Target) -> Result<Vec<Alarm>, MembersError> {
-        self.counter.answered(self.members.alarms(target).await)
+        self.read(self.members.alarms(target)).await
     }
 
     async fn disarm(&self, target: &Target, alarm: Alarm) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter.answered(self.members.disarm(target, alarm).await)
+        self.change(self.members.disarm(target, alarm)).await
     }
 
     async fn compact(&self, target: &Target, revision: i64) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter
-            .answered(self.members.compact(target, revision).await)
+        self.change(self.members.compact(target, revision)).await
     }
 
     async fn defragment(&self, target: &Target) -> Result<(), MembersError> {
-        self.counter.count(Entry::Changes);
-        self.counter.answered(self.members.defragment(target).await)
+        self.change(self.members.defragment(target)).await
     }
 
     async fn fingerprint(&self, target: &Target, revision: i64) -> Result<Fingerprint, MembersError> {
-        self.counter
-            .answered(self.members.fingerprint(target, revision).await)
+        self.read(self.members.fingerprint(target, revision)).await
     }
 
     async fn snapshot(&self, target: &Target) -> Result<Pieces, MembersError> {
-        self.counter.answered(self.members.snapshot(target).await)
+        self.read(self.members.snapshot(target)).await
     }
 }
 
@@ -201,10 +163,12 @@ pub async fn be() -> Result<()> {
     let _telemetry = telemetry::init("etcd", 1, telemetry::LogFormat::Text)?;
     install_crypto();
     let counter = Counter::open()?;
-    let (asked, answered, heard) = (counter.clone(), counter.clone(), counter.clone());
+    let (called, heard) = (counter.clone(), counter.clone());
     let client = ClientBuilder::try_from(kube::Config::infer().await?)?
-        .with_layer(&MapRequestLayer::new(move |request| asked.asked(request)))
-        .with_layer(&MapResponseLayer::new(move |answer| answered.answered(answer)))
+        .with_layer(&layer_fn(move |inner| CountedApi {
+            inner,
+            counter: called.clone(),
+        }))
         .with_layer(&MapResponseLayer::new(move |answer| {
             without_lost(answer, heard.clone())
         }))
@@ -234,7 +198,12 @@ impl Operator {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(kubeconfig: &Path, namespace: &str, directory: &Path, last: Option<u64>) -> Result<Self> {
+    pub fn start(
+        kubeconfig: &Path,
+        namespace: &str,
+        directory: &Path,
+        death: Option<(Fatal, u64)>,
+    ) -> Result<Self> {
         let log = directory.join("operator.log");
         let log = OpenOptions::new().create(true).append(true).open(log)?;
         let path = directory.join("operator.tally");
@@ -248,7 +217,9 @@ impl Operator {
         for entry in ENTRIES {
             entry.write(&tally, 0)?;
         }
-        Entry::Last.write(&tally, last.unwrap_or(0))?;
+        if let Some((fatal, number)) = death {
+            fatal.last().write(&tally, number)?;
+        }
         let child = Command::new(std::env::current_exe()?)
             .arg("operator")
             .env("KUBECONFIG", kubeconfig)
@@ -261,16 +232,16 @@ impl Operator {
         Ok(Self {
             child,
             tally,
-            is_armed: last.is_some(),
+            is_armed: death.is_some(),
         })
     }
 
-    /// How many of its calls were answered.
+    /// How many of its calls of a kind were answered.
     ///
     /// # Errors
     /// When its tally cannot be read.
-    pub fn calls(&self) -> Result<u64> {
-        Ok(Entry::Calls.read(&self.tally)?)
+    pub fn answered(&self, fatal: Fatal) -> Result<u64> {
+        Ok(fatal.counted().read(&self.tally)?)
     }
 
     /// How many calls it made that ask for a change.
@@ -281,13 +252,14 @@ impl Operator {
         Ok(Entry::Changes.read(&self.tally)?)
     }
 
-    /// Lets it die after so many more calls.
+    /// Lets it die after the answer to so many more calls of a kind.
     ///
     /// # Errors
     /// When it cannot be told.
-    pub fn arm(&mut self, calls: u64) -> Result<()> {
+    pub fn arm(&mut self, fatal: Fatal, more: u64) -> Result<()> {
         self.is_armed = true;
-        Ok(Entry::Last.write(&self.tally, self.calls()? + calls)?)
+        let number = fatal.counted().read(&self.tally)? + more;
+        Ok(fatal.last().write(&self.tally, number)?)
     }
 
     /// Lets it live.
@@ -295,7 +267,8 @@ impl Operator {
     /// # Errors
     /// When it cannot be told.
     pub fn disarm(&mut self) -> Result<()> {
-        Ok(Entry::Last.write(&self.tally, 0)?)
+        Entry::LastCall.write(&self.tally, 0)?;
+        Ok(Entry::LastChange.write(&self.tally, 0)?)
     }
 
     /// Has it never hear of so many percent of all changes.

@@ -18,6 +18,7 @@ use super::inside;
 use super::kubelet::{self, Kubelet, Node};
 use super::machine::{DeadNodes, Machines, Volume};
 use super::operator::{End, Operator};
+use super::tally::Fatal;
 use super::writers::{self, Filling, Place};
 
 /// The longest that a cluster may take to be whole again.
@@ -101,12 +102,12 @@ pub struct Site<'a> {
     pub(super) operator: Operator,
     /// How often the operator died as it was told.
     pub deaths: u64,
-    /// The calls of operators that have ended.
-    spent: u64,
+    /// The calls of operators that have ended, and those of them that asked for a change.
+    spent: [u64; 2],
 }
 
 impl<'a> Site<'a> {
-    /// Opens one with a cluster of so many members of a version, and an operator that dies after so many calls where that is given.
+    /// Opens one with a cluster of so many members of a version, and an operator that dies where that is given.
     ///
     /// # Errors
     /// When the cluster is refused, or the operator does not start.
@@ -115,9 +116,9 @@ impl<'a> Site<'a> {
         namespace: &str,
         members: i32,
         version: &str,
-        calls: Option<u64>,
+        death: Option<(Fatal, u64)>,
     ) -> Result<Self> {
-        Self::open_sized(stage, namespace, members, version, calls, Size::SMALL).await
+        Self::open_sized(stage, namespace, members, version, death, Size::SMALL).await
     }
 
     /// The same with a cluster of another size.
@@ -129,7 +130,7 @@ impl<'a> Site<'a> {
         namespace: &str,
         members: i32,
         version: &str,
-        calls: Option<u64>,
+        death: Option<(Fatal, u64)>,
         size: Size,
     ) -> Result<Self> {
         let client = stage.cluster.admin.clone();
@@ -152,7 +153,7 @@ impl<'a> Site<'a> {
             stage.hosts.clone(),
         )?;
         let (machines, dead) = (kubelet.machines(), kubelet.dead());
-        let operator = Operator::start(&stage.kubeconfig, namespace, &directory, calls)?;
+        let operator = Operator::start(&stage.kubeconfig, namespace, &directory, death)?;
         Ok(Self {
             stage,
             place: Place {
@@ -167,7 +168,7 @@ impl<'a> Site<'a> {
             kubelet: tokio::spawn(kubelet.run()),
             operator,
             deaths: 0,
-            spent: 0,
+            spent: [0; 2],
         })
     }
 
@@ -282,7 +283,7 @@ impl<'a> Site<'a> {
     }
 
     fn replace_operator(&mut self) -> Result<()> {
-        self.spent += self.operator.calls()?;
+        self.spent = self.calls()?;
         self.operator = Operator::start(
             &self.stage.kubeconfig,
             &self.place.namespace,
@@ -310,12 +311,12 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Lets the operator die after so many more of its calls.
+    /// Lets the operator die after so many more of its calls of a kind.
     ///
     /// # Errors
     /// When it cannot be told.
-    pub fn arm_operator(&mut self, calls: u64) -> Result<()> {
-        self.operator.arm(calls)
+    pub fn arm_operator(&mut self, (fatal, more): (Fatal, u64)) -> Result<()> {
+        self.operator.arm(fatal, more)
     }
 
     /// Lets the operator live, and starts it again where it has just died.
@@ -327,12 +328,17 @@ impl<'a> Site<'a> {
         self.tend_operator()
     }
 
-    /// How many calls were answered in all.
+    /// How many calls were answered in all, and how many of them had asked for a change.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn calls(&self) -> Result<u64> {
-        Ok(self.spent + self.operator.calls()?)
+    pub fn calls(&self) -> Result<[u64; 2]> {
+        let [calls, changes] = self.spent;
+        let (more, changed) = (
+            self.operator.answered(Fatal::Call)?,
+            self.operator.answered(Fatal::Change)?,
+        );
+        Ok([calls + more, changes + changed])
     }
 
     /// Fills the database, and waits until something can be written again.
