@@ -30,7 +30,7 @@ pub use model::Input;
 pub use place::Answer;
 pub use plan::{Drain, Move, Order, Placement, Plan, Shortage, Switch, WatchChange, plan};
 pub use policy::Policy;
-pub use report::{Decision, Refusal, Report, Rule};
+pub use report::{Decision, PoolReport, Refusal, Report, Rule};
 pub use resource::{Resource, Vector};
 pub use room::{Binding, Room};
 pub use state::{Delta, State};

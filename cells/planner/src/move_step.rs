@@ -40,7 +40,10 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
     let full: Vec<u32> = state
         .slots_by_name()
         .filter(|(_, standing)| {
-            standing.cell.phase != Phase::Draining && standing.cell.phase != Phase::Building
+            // Of a cell whose report is faulty nobody knows whether it is full.
+            standing.cell.phase != Phase::Draining
+                && standing.cell.phase != Phase::Building
+                && standing.cell.fault.is_none()
         })
         .map(|(slot, _)| slot)
         .filter(|slot| !planning.draft.held(*slot).room.fill(&state.policy).is_room())

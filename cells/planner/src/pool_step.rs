@@ -104,7 +104,9 @@ impl Balance {
                 Phase::Cordoned => *load,
                 Phase::Draining => Vector::splat(0.0),
             };
-            for r in Resource::ALL {
+            // What a cell with a faulty report holds is not known, and is enough for what it has.
+            let is_known = standing.cell.fault.is_none();
+            for r in Resource::ALL.into_iter().filter(|_| is_known) {
                 balance.need[r] += load[r];
                 balance.supply[r] += limit[r];
             }

@@ -42,7 +42,7 @@ pub enum Rule {
     ZoneRedundancy,
     /// The account has as many tenants there as a cell takes.
     AccountSpread,
-    /// There is no room, with one zone lost and one large tenant kept room for.
+    /// There is no room, with one zone lost and what is kept free.
     Room,
     /// It would fit into no cell, not even an empty one.
     TooLarge,

@@ -2,7 +2,7 @@
 //!
 //! A zone-redundant tenant takes an equal share of each zone, and of the zones that are left when one is lost. So a zone
 //! must hold `D/(Z−1)` of what they take together and all of its own tenants in one zone:
-//! `load + system + room for one large tenant ≤ κ·capacity`. With equal zones this is
+//! `load + system + room for one tenant more ≤ κ·capacity`. With equal zones this is
 //! `Σ load ≤ capacity·(1 − 1/Z)·κ` over the cell.
 
 use std::cell::OnceCell;
@@ -10,7 +10,7 @@ use std::cell::OnceCell;
 use serde::Serialize;
 
 use crate::demand::{Demand, Moments, Sums};
-use crate::model::{Availability, Cell, Class, Classes, Name, Zone};
+use crate::model::{Availability, Cell, Classes, Name, Zone};
 use crate::policy::Policy;
 use crate::resource::{DIMENSIONS, MILLI, Resource, Vector};
 
@@ -79,7 +79,7 @@ struct Reckoned {
 #[derive(Debug, Clone)]
 struct ZoneRoom {
     name: Name,
-    /// What tenants may take, in units, when one large tenant is kept room for.
+    /// What tenants may take, in units, beside the room that is kept.
     usable: Vector<f64>,
     known: Vector<bool>,
     is_lost: bool,
@@ -92,11 +92,12 @@ impl Room {
     pub fn new(cell: &Cell, classes: &Classes, policy: &Policy) -> Self {
         let lost = cell.zones.iter().filter(|zone| zone.is_lost).count();
         let share = share(cell.zones.len(), lost);
-        let large = &classes.get(Class::Large).prior;
+        let kept = cell.headroom.map(|class| &classes.get(class).prior);
         let zone = |zone: &Zone| ZoneRoom {
             name: zone.name.clone(),
             usable: Vector::from_fn(|r| {
-                zone.allotted(r, policy) - share.min(1.0) * f64::from(large.mean[r]) / MILLI
+                let kept = kept.map_or(0.0, |kept| f64::from(kept.mean[r]) / MILLI);
+                zone.allotted(r, policy) - share.min(1.0) * kept
             }),
             known: zone.known,
             is_lost: zone.is_lost,

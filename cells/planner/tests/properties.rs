@@ -20,9 +20,9 @@ fn real(milli: u64) -> f64 {
 /// Every cell that is over what it may hold with some zone lost, reckoned anew from the tenants alone.
 fn overfull(state: &State) -> BTreeMap<Name, String> {
     let input = state.to_input();
-    let large = &input.classes.get(Class::Large).prior;
     let mut faults = BTreeMap::new();
     for (name, cell) in &input.cells {
+        let kept = cell.headroom.map(|class| input.classes.get(class).prior.mean);
         let lost: Vec<usize> = (0..cell.zones.len())
             .filter(|zone| cell.zones[*zone].is_lost)
             .collect();
@@ -61,7 +61,7 @@ fn overfull(state: &State) -> BTreeMap<Name, String> {
                     let policy = &input.policy;
                     let spread = variance + policy.rho * (deviation * deviation - variance);
                     let load = mean + policy.z * spread.max(0.0).sqrt();
-                    let room = share * real(large.mean[r].into());
+                    let room = share * kept.map_or(0.0, |kept| real(kept[r].into()));
                     let taken = load + real(zone.system[r]) + room;
                     let most = policy.kappa * real(zone.capacity[r]);
                     if load > 1e-9 && taken > most + 1e-6 {

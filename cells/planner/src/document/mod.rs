@@ -67,6 +67,9 @@ pub struct ClassDocument {
     /// What a tenant of the class takes while nothing else is known.
     #[serde(default)]
     pub prior: DemandDocument,
+    /// The same for a tenant in one zone; as over all zones when left out.
+    #[serde(default)]
+    pub single: Option<DemandDocument>,
     /// For each signal from which value, and up to which, a tenant is of the class; no end means without one.
     pub criteria: BTreeMap<Signal, (u32, Option<u32>)>,
 }
@@ -158,8 +161,12 @@ pub fn classes(documents: &BTreeMap<Class, ClassDocument>, faults: &mut Vec<Faul
     });
     Classes(Class::ALL.map(|class| {
         let document = documents.get(&class).unwrap_or(&empty);
+        let prior = document.prior.check(&format!("classes.{class}.prior"), faults);
+        let single = document.single.as_ref();
+        let single = single.map(|single| single.check(&format!("classes.{class}.single"), faults));
         SizeClass {
-            prior: document.prior.check(&format!("classes.{class}.prior"), faults),
+            prior,
+            single: single.unwrap_or(prior),
             limits: limits[class as usize],
         }
     }))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Fault;
 use super::amounts::{MOST_OF_A_ZONE, milli};
-use crate::model::{Cell, Name, Phase, Pool, Seconds, Zone};
+use crate::model::{Cell, Class, Name, Phase, Pool, Seconds, Zone};
 use crate::resource::{Resource, Vector};
 
 /// A pool.
@@ -27,6 +27,9 @@ pub struct PoolDocument {
     pub ranges: Vec<IpNet>,
     /// The zones of a new cell, by name.
     pub zones: BTreeMap<Name, ZoneDocument>,
+    /// The class of which each cell keeps room for one tenant more; large when left out, and none when null.
+    #[serde(default = "large")]
+    pub headroom: Option<Class>,
     /// The price of a cell, in dollars an hour.
     #[serde(default)]
     pub price: f64,
@@ -61,6 +64,14 @@ pub struct PoolDocument {
 
 fn many() -> u32 {
     1000
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is the default of a field that may be none"
+)]
+fn large() -> Option<Class> {
+    Some(Class::Large)
 }
 
 /// A zone of a cell.
@@ -174,6 +185,7 @@ impl PoolDocument {
             compliance: self.compliance,
             ranges: self.ranges,
             template,
+            headroom: self.headroom,
             price: self.price,
             lead_seconds: self.lead_seconds,
             minimum: self.minimum,
@@ -234,6 +246,7 @@ impl CellDocument {
             reported: self.reported,
             fault,
             zones,
+            headroom: pool.headroom,
             taints: self.taints,
             switches: self.switches,
         }

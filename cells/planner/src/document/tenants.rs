@@ -188,9 +188,10 @@ impl TenantDocument {
     ) -> Tenant {
         let field = format!("tenants.{name}");
         let class = self.class.unwrap_or(Class::Small);
+        let availability = self.availability();
         let demand = match &self.demand {
             Some(demand) => demand.check(&format!("{field}.demand"), faults),
-            None => classes.get(class).prior,
+            None => *classes.get(class).start(availability),
         };
         let requirement = Requirement {
             region: self.region.clone(),
@@ -209,7 +210,7 @@ impl TenantDocument {
             account: self.account.clone().unwrap_or_else(|| name.clone()),
             demand,
             requirement,
-            availability: self.availability.unwrap_or(Availability::ZoneRedundant),
+            availability,
             class,
             choice: choice(self.pin.as_deref()),
             asked: self.asked,
@@ -222,6 +223,10 @@ impl TenantDocument {
             changed: self.changed.unwrap_or(Seconds::MIN / 2),
             went_down: self.went_down,
         }
+    }
+
+    fn availability(&self) -> Availability {
+        self.availability.unwrap_or(Availability::ZoneRedundant)
     }
 
     fn place(
@@ -271,7 +276,7 @@ impl TenantDocument {
                 to,
                 until: until.unwrap_or(now.saturating_add(1)),
                 class,
-                demand: classes.get(class).prior,
+                demand: *classes.get(class).start(self.availability()),
             })),
             (None, ..) => {
                 faults.push(Fault::new(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Seconds};
+use super::{Class, Name, Seconds};
 use crate::policy::Policy;
 use crate::resource::{Resource, Vector};
 
@@ -24,6 +24,8 @@ pub struct Pool {
     pub ranges: Vec<IpNet>,
     /// The zones of a new cell and what each has.
     pub template: Vec<Zone>,
+    /// The class of which each cell keeps room for one tenant more; none keeps none.
+    pub headroom: Option<Class>,
     /// The price of a cell, in dollars an hour.
     pub price: f64,
     /// How long it takes until an ordered cell is ready: the measured 95th percentile with approval of quota, in seconds.
@@ -90,6 +92,8 @@ pub struct Cell {
     pub fault: Option<String>,
     /// Its zones, by name.
     pub zones: Vec<Zone>,
+    /// The class of which it keeps room for one tenant more.
+    pub headroom: Option<Class>,
     /// What tenants must tolerate.
     pub taints: BTreeSet<Name>,
     /// Times of the switches of the last window.
@@ -106,6 +110,7 @@ impl Cell {
             reported: Seconds::MIN,
             fault: None,
             zones: pool.template.clone(),
+            headroom: pool.headroom,
             taints: BTreeSet::new(),
             switches: Vec::new(),
         }

@@ -86,10 +86,22 @@ impl Classes {
 /// What a class is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SizeClass {
-    /// What a tenant of the class takes while nothing else is known.
+    /// What a tenant over all zones takes while nothing else is known.
     pub prior: Demand,
+    /// What a tenant in one zone takes while nothing else is known.
+    pub single: Demand,
     /// Up to which value of each signal, exclusive, the class is meant; none where it is the last.
     pub limits: [Option<u32>; SIGNALS],
+}
+
+impl SizeClass {
+    /// What a tenant takes while nothing else is known.
+    pub fn start(&self, availability: Availability) -> &Demand {
+        match availability {
+            Availability::ZoneRedundant => &self.prior,
+            Availability::Single => &self.single,
+        }
+    }
 }
 
 /// How many signals there are.

@@ -211,7 +211,9 @@ impl State {
 
     /// What a tenant is reckoned to take in a class: what it takes, and no less than the class starts with.
     pub fn demand_as(&self, tenant: &Tenant, class: Class) -> Demand {
-        tenant.demand.max(&self.classes.get(class).prior)
+        tenant
+            .demand
+            .max(self.classes.get(class).start(tenant.availability))
     }
 
     /// What a tenant is reckoned to take once it has another class: a class that is no greater changes nothing yet.

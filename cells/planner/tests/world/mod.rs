@@ -39,11 +39,13 @@ pub fn classes() -> Classes {
         for r in TAKEN {
             mean[r] = milli;
         }
+        let demand = |mean| Demand {
+            mean,
+            deviation: Vector::splat(0),
+        };
         SizeClass {
-            prior: Demand {
-                mean,
-                deviation: Vector::splat(0),
-            },
+            prior: demand(mean),
+            single: demand(Vector::from_fn(|r| mean[r] / 3)),
             limits: [limit; 5],
         }
     };
@@ -99,6 +101,7 @@ pub fn pool(name: Name) -> impl Strategy<Value = Pool> {
         3..10_u32,
         prop::option::of(0..3_u32),
         prop::option::of(0.0..50.0_f64),
+        prop::option::of(class()),
     );
     let flags = (
         prop::bool::weighted(0.1),
@@ -123,6 +126,7 @@ pub fn pool(name: Name) -> impl Strategy<Value = Pool> {
                 compliance,
                 ranges: Vec::new(),
                 template,
+                headroom: limits.4,
                 price: 4.0,
                 lead_seconds: 1_209_600,
                 minimum: limits.0,
@@ -151,18 +155,19 @@ pub fn cell() -> impl Strategy<Value = Cell> {
         phase,
         prop::bool::weighted(0.9),
         -300..LATEST,
-        zones(),
+        (zones(), prop::option::of(class())),
         labels(),
         switches,
     )
         .prop_map(
-            |(pool, phase, is_ready, reported, zones, taints, switches)| Cell {
+            |(pool, phase, is_ready, reported, (zones, headroom), taints, switches)| Cell {
                 pool: Name::from(format!("p{pool}")),
                 phase,
                 is_ready,
                 reported,
                 fault: None,
                 zones,
+                headroom,
                 taints,
                 switches,
             },
