@@ -17,8 +17,6 @@ use skep_api::ControlPlane;
 use skep_core::Cpid;
 use tokio::sync::mpsc;
 
-use crate::validate::quantity;
-
 /// After so long a start holds nobody else up: it has failed, or the machine is too slow to tell.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
@@ -196,7 +194,7 @@ fn slots<'a>(nodes: impl Iterator<Item = &'a Node>) -> usize {
 
 fn cores_of(node: &Node) -> Option<f64> {
     let amount = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?;
-    quantity(&amount.0)
+    skep_core::quantity::amount(&amount.0)
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use skep_runtime::Categorised;
 
 use arguments::check_arguments;
 use quantity::check_resources;
-pub(crate) use quantity::quantity;
 
 /// A field of the spec that cannot be acted upon.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

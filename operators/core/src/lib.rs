@@ -6,6 +6,7 @@ pub mod identity;
 pub mod labels;
 pub mod names;
 pub mod network;
+pub mod quantity;
 pub mod reasons;
 pub mod version;
 

@@ -26,6 +26,8 @@ pub const DELETED: &str = "Deleted";
 pub const ISSUED: &str = "Issued";
 /// The condition that says whether the spec can be acted upon.
 pub const VALID: &str = "Valid";
+/// The condition that says whether a pool's cells have room for what is there and what comes.
+pub const SUFFICIENT: &str = "Sufficient";
 /// The condition that says whether a change is under way.
 pub const PROGRESSING: &str = "Progressing";
 
@@ -53,6 +55,8 @@ pub const NOT_CHECKED_IN: &str = "NotCheckedIn";
 pub const NO_QUORUM: &str = "NoQuorum";
 /// No more members may be added or removed right now; the message says why.
 pub const BLOCKED: &str = "Blocked";
+/// More of it is wanted; the message says what is scarce.
+pub const SHORT: &str = "Short";
 /// It is soon full; the message says when.
 pub const FILLING: &str = "Filling";
 /// Another of its kind has taken its place.

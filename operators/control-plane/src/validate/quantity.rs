@@ -1,6 +1,7 @@
-//! Quantities of CPU and memory: enough of Kubernetes' notation to refuse nonsense and compare two.
+//! CPU and memory of a component: quantities, of which none is less than it must be.
 
 use skep_api::control_plane::ComponentResources;
+use skep_core::quantity::amount;
 
 use super::InvalidSpec;
 
@@ -16,7 +17,7 @@ pub(super) fn check_resources(
         go_memory_limit,
     } = resources;
     let check = |name: &str, value: &str| {
-        quantity(value).filter(|amount| *amount > 0.0).ok_or_else(|| {
+        amount(value).filter(|amount| *amount > 0.0).ok_or_else(|| {
             InvalidSpec::new(
                 format!("{field}.{name}"),
                 "is no positive quantity such as 100m or 256Mi",
@@ -46,26 +47,6 @@ pub(super) fn check_resources(
         }
     }
     Ok(resources.clone())
-}
-
-/// The amount that a Kubernetes quantity names: a plain number and one of the usual suffixes.
-pub(crate) fn quantity(text: &str) -> Option<f64> {
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let factor = match suffix {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "Ki" => 1024.0,
-        "Mi" => 1024.0 * 1024.0,
-        "Gi" => 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
-    };
-    number.parse::<f64>().ok().map(|number| number * factor)
 }
 
 /// The bytes that `GOMEMLIMIT` takes.
