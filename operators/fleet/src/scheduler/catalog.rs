@@ -3,19 +3,14 @@
 //! A cell's check-ins come every half minute; they wake only tenants that wait for a cell.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
-use std::hash::Hash;
 
-use futures::{Stream, StreamExt, future};
-use kube::runtime::reflector::{ObjectRef, Store, store};
-use kube::runtime::{WatchStreamExt, watcher};
+use futures::Stream;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use skep_api::{Cell, ClusterProfile, SizeClass, TenantCluster};
 use skep_core::reasons;
 use skep_runtime::conditions::is_true;
-use skep_runtime::controller::Guarded;
-use skep_runtime::error::chain;
+use skep_runtime::controller::{Guarded, changing_cache};
 
 use super::NAME;
 use crate::validate::Catalog;
@@ -31,9 +26,11 @@ pub struct Catalogs {
 impl Catalogs {
     /// The caches, and a stream that fills them and yields each time one of them changed.
     pub fn new(client: &Client) -> (Self, impl Stream<Item = ()> + Send + 'static) {
-        let (profiles, profile_changes) = cached(Api::<Guarded<ClusterProfile>>::all(client.clone()));
-        let (classes, class_changes) = cached(Api::<Guarded<SizeClass>>::all(client.clone()));
-        let (cells, cell_changes) = cached(Api::<Guarded<Cell>>::all(client.clone()));
+        let (profiles, profile_changes) =
+            changing_cache(NAME, Api::<Guarded<ClusterProfile>>::all(client.clone()), |_| {});
+        let (classes, class_changes) =
+            changing_cache(NAME, Api::<Guarded<SizeClass>>::all(client.clone()), |_| {});
+        let (cells, cell_changes) = changing_cache(NAME, Api::<Guarded<Cell>>::all(client.clone()), |_| {});
         let changes = futures::stream::select(
             futures::stream::select(profile_changes, class_changes),
             cell_changes,
@@ -97,25 +94,4 @@ where
         .state()
         .into_iter()
         .filter_map(|object| object.0.as_ref().ok().cloned())
-}
-
-fn cached<K>(api: Api<Guarded<K>>) -> (Store<Guarded<K>>, impl Stream<Item = ()> + Send + 'static)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    K::DynamicType: Eq + Hash,
-{
-    let (reader, writer) = store();
-    let changes = watcher(api, watcher::Config::default())
-        .modify(|object: &mut Guarded<K>| object.managed_fields_mut().clear())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .filter_map(|result| {
-            if let Err(error) = &result {
-                let kind = K::kind(&());
-                tracing::warn!(controller = NAME, %kind, error = chain(error), "a watch is started again");
-            }
-            future::ready(result.ok().map(|_| ()))
-        });
-    (reader, changes)
 }

@@ -62,6 +62,20 @@ pub fn cache<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
+    let (reader, changes) = changing_cache(controller, api, prune);
+    (reader, changes.for_each(|()| future::ready(())))
+}
+
+/// Keeps all `K` in memory for as long as the returned stream is polled, which tells of each change; `prune` drops what
+/// nobody reads.
+pub fn changing_cache<K>(
+    controller: &'static str,
+    api: Api<K>,
+    prune: impl Fn(&mut K) + Send + 'static,
+) -> (Store<K>, impl Stream<Item = ()> + Send + 'static)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
     let (reader, writer) = store();
     let events = watcher::watcher(api, watcher::Config::default())
         .modify(move |object: &mut K| {
@@ -71,8 +85,8 @@ where
         .default_backoff()
         .reflect(writer)
         .touched_objects();
-    let kept = surviving(controller, K::kind(&()).into_owned(), events).for_each(|_| future::ready(()));
-    (reader, kept)
+    let changes = surviving(controller, K::kind(&()).into_owned(), events).map(|_| ());
+    (reader, changes)
 }
 
 fn surviving<T>(
