@@ -1,5 +1,7 @@
 //! `Cell`: one meta cluster that holds tenants' control planes.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "A meta cluster.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
     printcolumn(name = "Zones", type_ = "string", json_path = ".spec.zones"),
     printcolumn(name = "Tenants", type_ = "integer", json_path = ".status.tenants"),
@@ -27,8 +30,16 @@ use serde::{Deserialize, Serialize};
         .message("metadata.name must be a DNS label of at most 40 characters that starts with a letter")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.region == oldSelf.region").message("region is immutable").field_path(".region"))]
+#[x_kube(
+    validation = Rule::new("self.region == oldSelf.region").message("region is immutable").field_path(".region"),
+    validation = Rule::new("!has(oldSelf.pool) || (has(self.pool) && self.pool == oldSelf.pool)")
+        .message("pool is immutable").field_path(".pool")
+)]
 pub struct CellSpec {
+    /// The `CellPool` that the cell belongs to; a cell of none takes tenants, and no pool counts on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"), length(max = 40))]
+    pub pool: Option<String>,
     /// The region that the cell is in.
     #[schemars(regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"), length(max = 30))]
     pub region: String,
@@ -89,8 +100,36 @@ pub struct CellStatus {
     /// How many control planes it holds.
     #[serde(default)]
     pub tenants: i32,
+    /// What each zone has and what is taken of it, as the agent measured it with its last check-in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub capacity: Vec<ZoneCapacity>,
     /// The state in the standard form, `Ready` first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What one zone of a cell has and what is taken of it, as quantities by dimension: `cpu`, `memory`, `pods`, `volumes`,
+/// `datastore`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneCapacity {
+    /// The zone's name.
+    pub name: String,
+    /// How many of its nodes are ready.
+    #[serde(default)]
+    pub ready_nodes: i32,
+    /// Whether it has nodes and none of them is ready and takes pods.
+    #[serde(default)]
+    pub lost: bool,
+    /// What its nodes that are ready and take pods can give to them, and its volumes.
+    #[serde(default)]
+    pub allocatable: BTreeMap<String, String>,
+    /// What the cell's own pods have asked for of it.
+    #[serde(default)]
+    pub system: BTreeMap<String, String>,
+    /// What the pods of tenants have asked for of it, and the volumes that they hold.
+    #[serde(default)]
+    pub committed: BTreeMap<String, String>,
 }

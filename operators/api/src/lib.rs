@@ -3,6 +3,7 @@
 //! Types, schemas and admission rules only; no controller logic and no client.
 
 pub mod cell;
+pub mod cell_pool;
 pub mod certificate_request;
 pub mod cluster_profile;
 pub mod control_plane;
@@ -16,6 +17,7 @@ pub mod snapshot_store;
 pub mod tenant_cluster;
 
 pub use cell::{Cell, CellSpec, CellStatus};
+pub use cell_pool::{CellPool, CellPoolSpec, CellPoolStatus};
 pub use certificate_request::{CertificateRequest, CertificateRequestSpec, CertificateRequestStatus};
 pub use cluster_profile::{ClusterProfile, ClusterProfileSpec};
 pub use control_plane::{ControlPlane, ControlPlaneSpec, ControlPlaneStatus};
@@ -68,6 +70,7 @@ pub struct TenantReference {
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![
         Cell::crd(),
+        CellPool::crd(),
         CertificateRequest::crd(),
         ClusterProfile::crd(),
         ControlPlane::crd(),
