@@ -14,7 +14,7 @@ use skep_runtime::error::chain;
 
 use crate::hub::{CheckIn, Hub, HubError, Report};
 use crate::local::Local;
-use crate::metrics::CHECK_INS;
+use crate::metrics::{CHECK_INS, tell_capacity};
 
 /// The period of check-ins; a cell counts as silent after two minutes.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -63,12 +63,15 @@ async fn send(
 ) -> Result<(), CheckInError> {
     let version = client.apiserver_version().await.map_err(CheckInError::Cell)?;
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let capacity = local.capacity();
+    tell_capacity(&capacity);
     let check_in = CheckIn {
         last_check_in: Time(to_second(Timestamp::now())),
         agent_version: agent_version.to_owned(),
         kubernetes_version: version.git_version.trim_start_matches('v').to_owned(),
         ready_nodes: count(local.ready_nodes()),
         tenants: count(local.tenants()),
+        capacity,
     };
     hub.report(Report::CheckIn(check_in))
         .await

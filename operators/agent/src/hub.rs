@@ -7,6 +7,7 @@ pub mod kubernetes;
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
+use skep_api::cell::ZoneCapacity;
 use skep_api::{CertificateRequest, CertificateRequestStatus, DeploymentRecord, DeploymentRecordStatus};
 use skep_runtime::{ApplyError, Categorised, api_category};
 
@@ -62,6 +63,8 @@ pub struct CheckIn {
     pub ready_nodes: i32,
     /// The control planes in the cell.
     pub tenants: i32,
+    /// What each zone has and what is taken of it.
+    pub capacity: Vec<ZoneCapacity>,
 }
 
 /// What the agent tells the hub.

@@ -5,6 +5,7 @@
 //! and nothing else, and in the cell it deletes only what a record says must go.
 
 mod agent;
+mod capacity;
 mod check_in;
 pub mod hub;
 mod identity;

@@ -1,4 +1,4 @@
-//! The cell as the agent sees it: its control planes, copies of requests and nodes, cached by watches.
+//! The cell as the agent sees it: its control planes, copies of requests, nodes, pods and volumes, cached by watches.
 //!
 //! A cache may lag: whoever concludes from an absence asks the API first.
 
@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::store::{Store, Writer};
 use kube::runtime::reflector::{ObjectRef, store};
@@ -14,12 +14,14 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use skep_api::cell::ZoneCapacity;
 use skep_api::{CertificateRequest, ControlPlane};
 use skep_core::{CellName, Cpid, labels};
 use skep_runtime::error::chain;
 use skep_runtime::metrics::WATCH_ERRORS;
 
 use crate::NAME;
+use crate::capacity::{is_ready, measure, shrink_node, shrink_pod, shrink_volume};
 use crate::mirror::Mirror;
 use crate::queue::{Key, Queue};
 use crate::requests::is_copy;
@@ -51,6 +53,8 @@ pub struct Local {
     planes: Cache<ControlPlane>,
     copies: Cache<CertificateRequest>,
     nodes: Cache<Node>,
+    pods: Cache<Pod>,
+    volumes: Cache<PersistentVolume>,
 }
 
 /// What fills the caches; to be run beside them.
@@ -60,12 +64,15 @@ pub struct Watches {
     planes: Writer<DeserializeGuard<ControlPlane>>,
     copies: Writer<DeserializeGuard<CertificateRequest>>,
     nodes: Writer<DeserializeGuard<Node>>,
+    pods: Writer<DeserializeGuard<Pod>>,
+    volumes: Writer<DeserializeGuard<PersistentVolume>>,
 }
 
 impl Local {
     /// The empty caches of a cell, and what fills them.
     pub fn new(client: Client, cell: CellName) -> (Self, Watches) {
-        let ((planes, plane_writer), (copies, copy_writer), (nodes, node_writer)) =
+        let ((planes, plane_writer), (copies, copy_writer)) = (store(), store());
+        let ((nodes, node_writer), (pods, pod_writer), (volumes, volume_writer)) =
             (store(), store(), store());
         let watches = Watches {
             client: client.clone(),
@@ -73,6 +80,8 @@ impl Local {
             planes: plane_writer,
             copies: copy_writer,
             nodes: node_writer,
+            pods: pod_writer,
+            volumes: volume_writer,
         };
         (
             Self {
@@ -80,6 +89,8 @@ impl Local {
                 planes,
                 copies,
                 nodes,
+                pods,
+                volumes,
             },
             watches,
         )
@@ -91,7 +102,9 @@ impl Local {
         let _ = tokio::join!(
             self.planes.wait_until_ready(),
             self.copies.wait_until_ready(),
-            self.nodes.wait_until_ready()
+            self.nodes.wait_until_ready(),
+            self.pods.wait_until_ready(),
+            self.volumes.wait_until_ready()
         );
     }
 
@@ -145,6 +158,12 @@ impl Local {
             .filter(|node| node.0.as_ref().is_ok_and(is_ready))
             .count()
     }
+
+    /// What each zone has and what is taken of it.
+    pub fn capacity(&self) -> Vec<ZoneCapacity> {
+        let (nodes, pods, volumes) = (self.nodes.state(), self.pods.state(), self.volumes.state());
+        measure(known(&nodes), known(&pods), known(&volumes))
+    }
 }
 
 impl Watches {
@@ -156,6 +175,8 @@ impl Watches {
             planes,
             copies,
             nodes,
+            pods,
+            volumes,
         } = self;
         let ours = Config::default().labels(&format!("{}={cell}", labels::CELL));
         let planes = watched(planes, Api::all(client.clone()), ours.clone(), |_| {}).for_each(|event| {
@@ -188,10 +209,24 @@ impl Watches {
             }
             future::ready(())
         });
-        let nodes =
-            watched(nodes, Api::all(client), Config::default(), shrink).for_each(|_| future::ready(()));
-        tokio::join!(planes, copies, nodes);
+        let nodes = counted(nodes, Api::all(client.clone()), shrink_node);
+        let pods = counted(pods, Api::all(client.clone()), shrink_pod);
+        let volumes = counted(volumes, Api::all(client), shrink_volume);
+        tokio::join!(planes, copies, nodes, pods, volumes);
     }
+}
+
+/// A watch into a cache that is read when a check-in is due, and causes nothing.
+async fn counted<K>(
+    writer: Writer<DeserializeGuard<K>>,
+    api: Api<DeserializeGuard<K>>,
+    shrink: impl Fn(&mut K) + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    watched(writer, api, Config::default(), shrink)
+        .for_each(|_| future::ready(()))
+        .await;
 }
 
 /// A watch into a cache that never ends: errors are counted and logged, and a new try follows with backoff.
@@ -226,21 +261,9 @@ fn copy_keys(cache: &Cache<CertificateRequest>) -> Vec<Key> {
     copies.filter(|object| is_copy(object)).map(Key::of).collect()
 }
 
-/// Of a node, its conditions alone are kept.
-fn shrink(node: &mut Node) {
-    node.spec = None;
-    node.metadata.annotations = None;
-    let conditions = node.status.take().and_then(|status| status.conditions);
-    node.status.get_or_insert_default().conditions = conditions;
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|conditions| {
-        conditions
-            .iter()
-            .any(|told| told.type_ == "Ready" && told.status == "True")
-    })
+/// The objects of a cache that can be read.
+fn known<K>(objects: &[Arc<DeserializeGuard<K>>]) -> impl Iterator<Item = &K> {
+    objects.iter().filter_map(|object| object.0.as_ref().ok())
 }
 
 fn readable<K: Resource<DynamicType = ()>>(object: &DeserializeGuard<K>) -> Result<&K, ReadError> {

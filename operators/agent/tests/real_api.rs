@@ -171,6 +171,75 @@ async fn records_go_down_and_states_come_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_in_says_what_each_zone_has_and_what_is_taken() {
+    let lab = Lab::start().await;
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "a"}},
+    });
+    lab.cluster.apply(node).await;
+    let volume = |name: &str, claim: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "2000Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+                "local": {"path": "/tmp"}, "claimRef": claim,
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}]}},
+            },
+        })
+    };
+    lab.cluster.apply(volume("v1", Value::Null)).await;
+    let claim = json!({"namespace": format!("cp-{CPID}"), "name": "data"});
+    lab.cluster.apply(volume("v2", claim)).await;
+    let status = json!({"status": {
+        "allocatable": {"cpu": "3920m", "memory": "8000Mi", "pods": "110"},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Test", "message": "",
+            "lastHeartbeatTime": "2026-11-01T10:00:00Z", "lastTransitionTime": "2026-11-01T10:00:00Z"}],
+    }});
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(lab.cluster.admin.clone());
+    // Admission gives a new node the taint that the node lifecycle controller takes away.
+    let untainted = Patch::Merge(json!({"spec": {"taints": null}}));
+    nodes
+        .patch("n1", &PatchParams::default(), &untainted)
+        .await
+        .unwrap();
+    nodes
+        .patch_status("n1", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+    let shutdown = CancellationToken::new();
+    let agent = tokio::spawn(run(
+        lab.agent_client(),
+        lab.agent_config(),
+        settings(),
+        shutdown.clone(),
+    ));
+    let cells = Api::<Cell>::all(lab.cluster.admin.clone());
+    let told = until("the agent checks in", || async {
+        let status = cells.get("local").await.ok()?.status?;
+        status.last_check_in.as_ref()?;
+        Some(status.capacity)
+    })
+    .await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    let zone = &told[0];
+    assert_eq!((zone.name.as_str(), zone.ready_nodes, zone.lost), ("a", 1, false));
+    for (name, allocatable, committed) in [
+        ("cpu", "3920m", "0m"),
+        ("memory", "8000Mi", "0Mi"),
+        ("pods", "110", "0"),
+        ("volumes", "2", "1"),
+        ("datastore", "4000Mi", "2000Mi"),
+    ] {
+        assert_eq!(zone.allocatable[name], allocatable, "{name}");
+        assert_eq!(zone.committed[name], committed, "{name}");
+    }
+    shutdown.cancel();
+    agent.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_no_record_made_is_left_alone() {
     let lab = Lab::start().await;
     let (hub, shutdown) = (Hub::of(&lab), CancellationToken::new());
