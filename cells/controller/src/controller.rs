@@ -17,6 +17,7 @@ use skep_runtime::{Applier, CancellationToken, ControllerBuilder, Outcome, Recon
 use crate::NAME;
 use crate::build::build_children;
 use crate::error::Error;
+use crate::pools;
 use crate::status::{Finding, PATIENCE, build_status, patience_left};
 use crate::validate::validate;
 
@@ -30,16 +31,21 @@ const AFTER: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Concurrency, timeout and backoff.
     pub controller: LoopSettings,
+    /// The name of this pod or host in events.
+    pub instance: Option<String>,
 }
 
-/// Looks after cells until `shutdown`.
+/// Looks after cells and pools until `shutdown`.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let reconciler = Cells {
         applier: Applier::new(client.clone(), NAME),
     };
-    ControllerBuilder::<Cell>::new(NAME, Api::all(client), watcher::Config::default())
-        .run(settings.controller, reconciler, shutdown)
-        .await;
+    let cells = ControllerBuilder::<Cell>::new(NAME, Api::all(client.clone()), watcher::Config::default());
+    let looks = settings.controller.clone();
+    tokio::join!(
+        cells.run(settings.controller, reconciler, shutdown.clone()),
+        pools::run(client, looks, settings.instance, shutdown)
+    );
     Ok(())
 }
 

@@ -17,6 +17,12 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// The watches of the fleet ended.
+    #[error("the fleet cannot be watched")]
+    Fleet,
+    /// The plan broke off.
+    #[error("the fleet cannot be planned")]
+    Plan(#[source] tokio::task::JoinError),
     /// A write failed.
     #[error("cannot write")]
     Apply(#[from] ApplyError),
@@ -27,6 +33,8 @@ impl Categorised for Error {
         match self {
             Self::Name(_) => "name",
             Self::Observe { source, .. } => api_category(source),
+            Self::Fleet => "watch",
+            Self::Plan(_) => "plan",
             Self::Apply(error) => error.category(),
         }
     }

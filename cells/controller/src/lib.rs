@@ -1,10 +1,12 @@
-//! `cells`: says of each cell whether it is ready, and gives its agent a place at the hub and the right to it.
+//! `cells`: says of each cell whether it is ready, gives its agent a place at the hub and the right to it, and says of each
+//! pool whether its cells suffice.
 //!
 //! It reads check-ins and never talks to a cell. A cell with tenants is not let go.
 
 mod build;
 mod controller;
 mod error;
+mod pools;
 mod status;
 mod validate;
 

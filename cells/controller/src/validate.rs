@@ -33,6 +33,7 @@ impl std::fmt::Display for FieldError {
 /// Checks a spec; all mistakes at once.
 pub fn validate(spec: &CellSpec) -> Result<ValidCell, Vec<FieldError>> {
     let CellSpec {
+        pool: _,
         region,
         domain,
         zones,

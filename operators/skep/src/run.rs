@@ -183,7 +183,13 @@ async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationTok
         Controller::Identity => {
             skep_fleet::identity::run(client, skep_fleet::identity::Settings::default(), shutdown).await?;
         }
-        Controller::Cells => skep_cells::run(client, skep_cells::Settings::default(), shutdown).await?,
+        Controller::Cells => {
+            let settings = skep_cells::Settings {
+                instance,
+                ..Default::default()
+            };
+            skep_cells::run(client, settings, shutdown).await?;
+        }
         Controller::Provision => provision(client, args, shutdown).await?,
         Controller::Agent => agent(client, args, shutdown).await?,
         Controller::Etcd => {
