@@ -50,7 +50,7 @@ pub enum Command {
     Project(client::project::ProjectArgs),
     /// Create, list and revoke project tokens.
     Token(client::token::TokenArgs),
-    /// Plan cells: who goes where, which class a tenant is, which cells are built and emptied.
+    /// Look at cells and pools: what they have, what is taken, what the planner would do and why.
     Cell(cell::CellArgs),
     /// Look at datastores, and form one anew whose quorum is lost.
     Etcd(etcd::EtcdArgs),

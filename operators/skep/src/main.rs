@@ -63,7 +63,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Node(args) => platform::node::run(args, &context).await,
         Command::Project(args) => client::project::run(args, &context).await,
         Command::Token(args) => client::token::run(args, &context).await,
-        Command::Cell(args) => cell::run(args, &context),
+        Command::Cell(args) => cell::run(args, &context).await,
         Command::Etcd(args) => etcd::run(args, &context).await,
         Command::Sim(args) => sim::run(args, &context),
         Command::Completion { shell } => {

@@ -1,4 +1,4 @@
-//! Puts the platform's own objects into the hub: definitions, roles, operators, classes and the cell.
+//! Puts the platform's own objects into the hub: definitions, roles, operators, classes, and the cell with its pool.
 //!
 //! Everything goes through server-side apply, so a second run changes nothing that is right.
 
@@ -64,9 +64,9 @@ pub async fn install(client: Client, site: &Site, cell: &LocalCell, artifacts: &
         .await
         .context("cannot install classes and profiles")?;
     applier
-        .apply_objects(vec![cell_object(site, cell)?])
+        .apply_objects(vec![pool_object(site)?, cell_object(site, cell)?])
         .await
-        .context("cannot install the cell")
+        .context("cannot install the cell and its pool")
 }
 
 fn committed() -> Result<Vec<DynamicObject>> {
@@ -142,12 +142,27 @@ fn settings(site: &Site, cell: &LocalCell, artifacts: &Artifacts) -> Result<Dyna
     }))
 }
 
+/// The pool of local cells: there is one, as no other fits beside it unless somebody says so.
+fn pool_object(site: &Site) -> Result<DynamicObject> {
+    object(json!({
+        "apiVersion": "skep.dev/v1alpha1",
+        "kind": "CellPool",
+        "metadata": {"name": site.region},
+        "spec": {
+            "region": site.region,
+            "headroom": "none",
+            "leadMinutes": 10,
+        },
+    }))
+}
+
 fn cell_object(site: &Site, cell: &LocalCell) -> Result<DynamicObject> {
     object(json!({
         "apiVersion": "skep.dev/v1alpha1",
         "kind": "Cell",
         "metadata": {"name": site.cell},
         "spec": {
+            "pool": site.region,
             "region": site.region,
             "domain": site.domain,
             "zones": site.zones,

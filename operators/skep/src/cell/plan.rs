@@ -1,52 +1,34 @@
-//! `skep cell`: what the planner would do, and why.
+//! `skep cell plan`: what the planner would do with this platform or with a fleet that a file describes, and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde::Serialize;
 use skep_planner::document::Document;
 use skep_planner::model::Name;
 use skep_planner::{Answer, Decision, Plan, Report, State};
 
-use crate::client::context::Format;
+use super::hub;
 use crate::client::output::{Tabular, print_list, print_whole};
 use crate::client::{Context, Failure};
 use crate::input;
 
-/// Cells.
+/// Options of `skep cell plan`.
 #[derive(Debug, Args)]
-pub struct CellArgs {
-    #[command(subcommand)]
-    command: CellCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum CellCommand {
-    /// Plan a fleet that a file describes: placements, classes, moves, cells to build and to empty. Nothing is done.
-    Plan(PlanArgs),
-}
-
-#[derive(Debug, Args)]
-struct PlanArgs {
-    /// The fleet, such as docs/examples/fleet.yaml.
+pub struct PlanArgs {
+    /// Plan the fleet of a file, such as docs/examples/fleet.yaml, instead of this platform.
     #[arg(long)]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Give the reasons: what binds, who came second, what would change it, and the rule of every refusal.
     #[arg(long)]
     explain: bool,
-    /// Show what each cell answers to this tenant instead, with what it has already given back.
+    /// Show what each cell answers to this tenant instead, with what it has already given back; CLUSTER or PROJECT/CLUSTER
+    /// of this platform.
     #[arg(long)]
     tenant: Option<Name>,
     /// The seed of chance between equally good cells.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-}
-
-/// Runs a command of cells.
-pub fn run(args: CellArgs, context: &Context) -> Result<(), Failure> {
-    match args.command {
-        CellCommand::Plan(args) => plan(&args, context.global.output),
-    }
 }
 
 #[derive(Serialize)]
@@ -55,16 +37,23 @@ struct Planned<'a> {
     report: &'a Report,
 }
 
-fn plan(args: &PlanArgs, format: Format) -> Result<(), Failure> {
-    let file = args.file.display();
-    let input = Document::parse(&input::read(&args.file)?)
-        .and_then(Document::check)
-        .map_err(|error| Failure::Invalid(format!("fleet {file}: {error}")))?;
-    let state = State::new(input);
+/// Plans, and shows the plan; nothing is done.
+pub async fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
+    let format = context.global.output;
+    let (whose, state) = match &args.file {
+        Some(file) => (format!("fleet {}", file.display()), described(file)?),
+        None => ("the platform".to_owned(), standing(context).await?),
+    };
     if let Some(name) = &args.tenant {
+        let is_short = args.file.is_none() && !name.contains('/');
+        let name = if is_short {
+            Name::from(format!("{}/{name}", context.global.project))
+        } else {
+            name.clone()
+        };
         let tenant = state
-            .tenant(name)
-            .ok_or_else(|| Failure::NotFound(format!("fleet {file} has no tenant {name}")))?;
+            .tenant(&name)
+            .ok_or_else(|| Failure::NotFound(format!("{whose} has no tenant {name}")))?;
         return Ok(print_list(format, &state.explain(tenant, args.seed))?);
     }
     let (plan, report) = state.plan(args.seed);
@@ -82,6 +71,25 @@ fn plan(args: &PlanArgs, format: Format) -> Result<(), Failure> {
         eprintln!("{refused} more could not be decided or done; --explain says by which rules");
     }
     Ok(())
+}
+
+/// The fleet of a file.
+fn described(file: &Path) -> Result<State, Failure> {
+    let input = Document::parse(&input::read(file)?)
+        .and_then(Document::check)
+        .map_err(|error| Failure::Invalid(format!("fleet {}: {error}", file.display())))?;
+    Ok(State::new(input))
+}
+
+/// The fleet of this platform; what cannot be read of it is told.
+async fn standing(context: &Context) -> Result<State, Failure> {
+    let view = hub::objects(context)
+        .await?
+        .view(jiff::Timestamp::now().as_second());
+    for fault in &view.faults {
+        eprintln!("{fault}");
+    }
+    Ok(view.state())
 }
 
 impl Tabular for Decision {
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_example_shows_a_placement_a_refusal_and_a_cell_that_does_not_report() {
-        let text = include_str!("../../../docs/examples/fleet.yaml");
+        let text = include_str!("../../../../docs/examples/fleet.yaml");
         let input = Document::parse(text).and_then(Document::check).unwrap();
         let state = State::new(input);
         let (_, report) = state.plan(0);
