@@ -82,20 +82,32 @@ fn fewest(empty: &Room, policy: &Policy, tenants: &[Tenant], cells: &mut Vec<Roo
     let mut best = usize::MAX;
     for position in 0..=cells.len() {
         let before = cells.get(position).unwrap_or(empty).clone();
-        let fit = before.fit(policy, &tenant.demand, tenant.availability);
-        if !fit.is_room() {
-            continue;
-        }
-        let mut after = before.clone();
-        after.take(&tenant.demand, tenant.availability, fit.zone);
-        if position == cells.len() {
-            cells.push(after);
-            best = best.min(fewest(empty, policy, others, cells));
-            cells.pop();
-        } else {
-            cells[position] = after;
-            best = best.min(fewest(empty, policy, others, cells));
-            cells[position] = before;
+        // A tenant in one zone may be in any of the three.
+        let zones = match tenant.availability {
+            Availability::ZoneRedundant => 0..1,
+            Availability::Single => 0..3,
+        };
+        for zone in zones {
+            let mut after = before.clone();
+            after.take(&tenant.demand, tenant.availability, zone);
+            let is_possible = match tenant.availability {
+                Availability::ZoneRedundant => {
+                    before.fit(policy, &tenant.demand, tenant.availability).is_room()
+                }
+                Availability::Single => after.fill(policy).is_room(),
+            };
+            if !is_possible {
+                continue;
+            }
+            if position == cells.len() {
+                cells.push(after);
+                best = best.min(fewest(empty, policy, others, cells));
+                cells.pop();
+            } else {
+                cells[position] = after;
+                best = best.min(fewest(empty, policy, others, cells));
+                cells[position] = before.clone();
+            }
         }
     }
     best
