@@ -196,7 +196,7 @@ fn taken(outlook: &Outlook) -> String {
     let need = report.need + report.growth;
     let supply = report.supply;
     format!(
-        "{resource} binds: {need:.1} of {supply:.1} is taken, {}%",
+        "{resource} binds: {need:.2} of {supply:.2} is taken, {}%",
         percent(share)
     )
 }

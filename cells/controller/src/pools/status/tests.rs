@@ -98,7 +98,7 @@ fn a_pool_fills_up_warns_and_wants_another_cell() {
     let told = status(&pool, vec![cell()], 2);
     assert_eq!(
         sufficient(&told),
-        ("True", "AsDesired", "volumes binds: 6.0 of 19.0 is taken, 32%")
+        ("True", "AsDesired", "volumes binds: 6.00 of 19.00 is taken, 32%")
     );
     assert_eq!(
         (told.cells, told.tenants, told.wanted, told.short_since.clone()),
@@ -117,7 +117,7 @@ fn a_pool_fills_up_warns_and_wants_another_cell() {
         (
             "False",
             "Short",
-            "volumes binds: 18.0 of 19.0 is taken, 95%: volumes: 18.0 taken of 19.0, and the history is too short for a \
+            "volumes binds: 18.00 of 19.00 is taken, 95%: volumes: 18.0 taken of 19.0, and the history is too short for a \
              forecast; 1 cell more is wanted; build it, and name this pool in its Cell"
         )
     );
