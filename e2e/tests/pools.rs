@@ -251,7 +251,7 @@ async fn a_pool_says_whether_its_cells_suffice_and_what_is_wanted() {
         .success()
         .unwrap();
     assert!(
-        plan.contains("pool pools-empty: not given 2 more cells"),
+        plan.contains("pool pools-empty: not given 2 cells more"),
         "{plan}"
     );
     platform.kubectl(&delete).await.unwrap().success().unwrap();
