@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use prometheus::{GaugeVec, IntCounter, IntGauge, Opts};
 use skep_api::cell::ZoneCapacity;
 use skep_core::quantity::amount;
+use skep_runtime::metrics::registered;
 
 /// Control planes of this cell that no record asks for.
 pub static ORPHANS: LazyLock<IntGauge> = LazyLock::new(|| {
@@ -63,13 +64,4 @@ pub fn tell_capacity(zones: &[ZoneCapacity]) {
 
 fn gauge(name: &str, help: &str) -> IntGauge {
     registered(IntGauge::new(name, help))
-}
-
-#[expect(clippy::expect_used, reason = "names are constants of this file")]
-fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("metric names of this crate are valid");
-    prometheus::default_registry()
-        .register(Box::new(collector.clone()))
-        .expect("metric names of this crate are registered once");
-    collector
 }

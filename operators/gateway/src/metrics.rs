@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use prometheus::{IntCounterVec, IntGauge, opts};
+use skep_runtime::metrics::registered;
 
 /// Envoys' answers to responses, by kind of resource and answer (`ack` or `nack`).
 pub static ANSWERS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -34,11 +35,3 @@ pub static HANDSHAKES_FAILED: LazyLock<prometheus::IntCounter> = LazyLock::new(|
     );
     registered(counter)
 });
-
-#[expect(clippy::expect_used, reason = "names and labels are constants of this file")]
-fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("metric names and labels of this crate are valid");
-    let registration = prometheus::default_registry().register(Box::new(collector.clone()));
-    registration.expect("metric names of this crate are registered once");
-    collector
-}

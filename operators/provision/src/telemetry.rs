@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, histogram_opts, opts};
+use skep_runtime::metrics::registered;
 use tokio::time::Instant;
 
 static REQUESTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -37,15 +38,6 @@ pub(crate) static STREAMS: LazyLock<IntGauge> = LazyLock::new(|| {
         "Event streams that are open",
     ))
 });
-
-#[expect(clippy::expect_used, reason = "names and labels are constants of this file")]
-fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("metric names and labels of this crate are valid");
-    prometheus::default_registry()
-        .register(Box::new(collector.clone()))
-        .expect("metric names of this crate are registered once");
-    collector
-}
 
 /// What is known of the request that is being served.
 #[derive(Debug, Clone)]

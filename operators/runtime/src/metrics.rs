@@ -56,11 +56,15 @@ pub fn text() -> prometheus::Result<String> {
     prometheus::TextEncoder::new().encode_to_string(&prometheus::gather())
 }
 
-#[expect(clippy::expect_used, reason = "names and labels are constants of this file")]
-fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("metric names and labels of this crate are valid");
+/// Puts a metric into the default registry, once in the life of the process.
+///
+/// # Panics
+/// When its name or a label is not valid, or another metric has the name: both are constants of the code.
+#[expect(clippy::expect_used, reason = "names and labels are constants of the code")]
+pub fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("metric names and labels are valid");
     prometheus::default_registry()
         .register(Box::new(collector.clone()))
-        .expect("metric names of this crate are registered once");
+        .expect("metric names are registered once");
     collector
 }

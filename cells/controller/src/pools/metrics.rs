@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use prometheus::{IntGaugeVec, Opts};
+use skep_runtime::metrics::registered;
 
 use super::status::Outlook;
 
@@ -17,13 +18,4 @@ pub(super) fn tell<'a>(outlooks: impl Iterator<Item = &'a Outlook>) {
     for outlook in outlooks {
         POOLS.with_label_values(&[outlook.reason().as_str()]).inc();
     }
-}
-
-#[expect(clippy::expect_used, reason = "names are constants of this file")]
-fn registered<C: prometheus::core::Collector + Clone + 'static>(collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("metric names of this crate are valid");
-    prometheus::default_registry()
-        .register(Box::new(collector.clone()))
-        .expect("metric names of this crate are registered once");
-    collector
 }
