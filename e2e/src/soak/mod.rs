@@ -246,9 +246,6 @@ impl Part {
     }
 }
 
-/// About how many points there are, for the bar of progress.
-const POINTS: u64 = 400;
-
 /// Where a part is.
 struct Progress {
     ledger: Ledger,
@@ -270,7 +267,7 @@ impl Goal {
     fn count(self) -> u64 {
         match self {
             Self::Seconds(count) | Self::Seeds(count) => count,
-            Self::Points(_) => POINTS,
+            Self::Points(points) => points.about,
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Points {
     pub phases: &'static [&'static str],
     /// What is numbered in a phase, such as `calls`.
     pub counted: &'static str,
+    /// About how many there are, for the bar of progress.
+    pub about: u64,
     /// By what name a round counts that it was interrupted.
     pub interrupted: &'static str,
 }
@@ -109,6 +111,7 @@ mod tests {
     const POINTS: Points = Points {
         phases: &["one", "other"],
         counted: "calls",
+        about: 40,
         interrupted: "deaths",
     };
 

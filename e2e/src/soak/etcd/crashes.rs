@@ -27,12 +27,14 @@ const DEATHS: &str = "deaths of the operator";
 /// The points at which it dies: after each call, or after each call for a change. It keeps nothing outside of Kubernetes and
 /// etcd, so that after a call that only reads it leaves what it left after the change before.
 pub const fn crashes(fatal: Fatal) -> Points {
+    let (counted, about) = match fatal {
+        Fatal::Call => ("calls", 3600),
+        Fatal::Change => ("changes", 350),
+    };
     Points {
         phases: PHASES,
-        counted: match fatal {
-            Fatal::Call => "calls",
-            Fatal::Change => "changes",
-        },
+        counted,
+        about,
         interrupted: DEATHS,
     }
 }

@@ -334,11 +334,10 @@ impl<'a> Site<'a> {
     /// When they cannot be read.
     pub fn calls(&self) -> Result<[u64; 2]> {
         let [calls, changes] = self.spent;
-        let (more, changed) = (
-            self.operator.answered(Fatal::Call)?,
-            self.operator.answered(Fatal::Change)?,
-        );
-        Ok([calls + more, changes + changed])
+        Ok([
+            calls + self.operator.answered(Fatal::Call)?,
+            changes + self.operator.answered(Fatal::Change)?,
+        ])
     }
 
     /// Fills the database, and waits until something can be written again.
