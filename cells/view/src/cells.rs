@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use skep_api::Cell;
-use skep_core::quantity::amount;
+use skep_core::quantity::{MEBIBYTE, amount};
 use skep_core::reasons;
-use skep_planner::document::Fault;
+use skep_planner::document::{Fault, MOST_OF_A_ZONE, milli};
 use skep_planner::model::{Cell as Planned, Name, Phase, Pool, Seconds, Zone};
 use skep_planner::{Resource, Vector};
 use skep_runtime::conditions::is_true;
@@ -22,10 +22,6 @@ const REPORTED: [(Resource, f64); 5] = [
     (Resource::Volumes, 1.0),
     (Resource::Datastore, MEBIBYTE),
 ];
-const MEBIBYTE: f64 = 1_048_576.0;
-const MILLI: f64 = 1000.0;
-/// The most that a zone may have of one dimension, in units.
-const MOST: f64 = 1e12;
 
 type Quantities = BTreeMap<String, String>;
 
@@ -146,25 +142,17 @@ fn amounts(zone: &str, quantities: &Quantities) -> Result<Vector<u64>, String> {
                 dimensions()
             ));
         };
-        let units = amount(quantity)
-            .map(|amount| amount / unit)
-            .filter(|units| *units <= MOST);
-        let units =
-            units.ok_or_else(|| format!("{name} of zone {zone}: {quantity:?} is no quantity from 0"))?;
-        vector[*resource] = thousandths(units);
+        let units = amount(quantity).map(|amount| milli(amount / unit, MOST_OF_A_ZONE));
+        let Some(Ok(thousandths)) = units else {
+            return Err(format!(
+                "{name} of zone {zone}: {quantity:?} is no quantity from 0"
+            ));
+        };
+        vector[*resource] = thousandths;
     }
     Ok(vector)
 }
 
 fn dimensions() -> String {
     REPORTED.map(|(resource, _)| resource.name()).join(", ")
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an amount is from 0 and no more than the most"
-)]
-fn thousandths(units: f64) -> u64 {
-    (units * MILLI).round() as u64
 }

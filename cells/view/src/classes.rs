@@ -4,16 +4,12 @@ use std::collections::BTreeMap;
 
 use skep_api::control_plane::ComponentResources;
 use skep_api::{Availability, ClusterProfileSpec, ControlPlaneSpec, SizeClassSpec, TenantReference};
-use skep_core::quantity::amount;
-use skep_planner::document::Fault;
+use skep_core::quantity::{MEBIBYTE, amount};
+use skep_planner::document::{Fault, MOST_OF_A_TENANT, milli};
 use skep_planner::model::{Class, Classes, SIGNALS, SizeClass};
 use skep_planner::{Demand, Resource, Vector};
 
 use crate::Objects;
-
-/// Memory and storage are reckoned in mebibytes.
-const MEBIBYTE: f64 = 1_048_576.0;
-const MILLI: f64 = 1000.0;
 
 /// What tenants ask for, by profile, class and spread.
 pub(crate) struct Sizes {
@@ -35,10 +31,11 @@ impl Sizes {
                     continue;
                 }
                 for availability in [Availability::ZoneRedundant, Availability::Single] {
-                    match resolved(name, profile, &class_name, size, availability) {
-                        Ok(plane) => {
+                    let plane = resolved(name, profile, &class_name, size, availability);
+                    match plane.and_then(|plane| demand(&plane)) {
+                        Ok(demand) => {
                             let key = (name.clone(), class, availability == Availability::Single);
-                            demands.insert(key, demand(&plane));
+                            demands.insert(key, demand);
                         }
                         Err(message) => faults.push(Fault::new(format!("profiles.{name}"), message)),
                     }
@@ -103,12 +100,11 @@ fn resolved(
         region: "region".parse().map_err(|error| format!("{error}"))?,
         domain: "domain.internal".parse().map_err(|error| format!("{error}"))?,
     };
-    skep_profiles::resolve(profile, size, &tenant)
-        .map_err(|error| skep_runtime::error::chain(&error).to_string())
+    skep_profiles::resolve(profile, size, &tenant).map_err(|error| skep_runtime::error::chain(&error))
 }
 
 /// What a control plane asks for.
-fn demand(plane: &ControlPlaneSpec) -> Demand {
+fn demand(plane: &ControlPlaneSpec) -> Result<Demand, String> {
     let beside = plane
         .konnectivity
         .as_ref()
@@ -119,37 +115,43 @@ fn demand(plane: &ControlPlaneSpec) -> Demand {
         .into_iter()
         .chain([(plane.etcd.members, &plane.etcd.resources)])
         .chain(beside.map(|resources| (plane.api_server.replicas, resources)));
-    let total = |of: fn(&ComponentResources) -> &str| -> f64 {
-        let each = containers
-            .clone()
-            .map(|(count, resources)| f64::from(count) * amount(of(resources)).unwrap_or(0.0));
-        each.sum()
-    };
+    let (mut cpu, mut memory) = (0.0, 0.0);
+    for (
+        count,
+        ComponentResources {
+            cpu: cores,
+            memory: bytes,
+            ..
+        },
+    ) in containers
+    {
+        cpu += f64::from(count) * read(cores)?;
+        memory += f64::from(count) * read(bytes)?;
+    }
     let members = f64::from(plane.etcd.members);
     let pods: i32 = components.iter().map(|component| component.replicas).sum();
-    let volume = amount(&plane.etcd.volume_size).unwrap_or(0.0) / MEBIBYTE;
     let mut mean = Vector::splat(0);
     for (resource, units) in [
-        (Resource::Cpu, total(|resources| &resources.cpu)),
-        (Resource::Memory, total(|resources| &resources.memory) / MEBIBYTE),
+        (Resource::Cpu, cpu),
+        (Resource::Memory, memory / MEBIBYTE),
         (Resource::Pods, f64::from(pods) + members),
         (Resource::Volumes, members),
-        (Resource::Datastore, members * volume),
+        (
+            Resource::Datastore,
+            members * read(&plane.etcd.volume_size)? / MEBIBYTE,
+        ),
     ] {
-        mean[resource] = thousandths(units);
+        let thousandths =
+            milli(units, MOST_OF_A_TENANT).map_err(|message| format!("{resource}: {message}"))?;
+        mean[resource] = u32::try_from(thousandths).unwrap_or(u32::MAX);
     }
     // What is asked for is set aside, whether it is used or not.
-    Demand {
+    Ok(Demand {
         mean,
         deviation: Vector::splat(0),
-    }
+    })
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped just before"
-)]
-fn thousandths(units: f64) -> u32 {
-    (units * MILLI).round().clamp(0.0, f64::from(u32::MAX)) as u32
+fn read(quantity: &str) -> Result<f64, String> {
+    amount(quantity).ok_or_else(|| format!("{quantity:?} is no quantity from 0"))
 }

@@ -9,7 +9,8 @@ mod tenants;
 
 use std::collections::BTreeMap;
 
-use skep_api::{Cell, CellPool, ClusterProfileSpec, SizeClassSpec, TenantCluster};
+use kube::ResourceExt;
+use skep_api::{Cell, CellPool, ClusterProfile, ClusterProfileSpec, SizeClass, SizeClassSpec, TenantCluster};
 use skep_planner::document::Fault;
 use skep_planner::model::{Input, Seconds};
 use skep_planner::{Policy, State};
@@ -39,6 +40,27 @@ pub struct View {
 }
 
 impl Objects {
+    /// What was listed or cached of each kind.
+    pub fn new(
+        pools: Vec<CellPool>,
+        cells: Vec<Cell>,
+        profiles: Vec<ClusterProfile>,
+        classes: Vec<SizeClass>,
+        tenants: Vec<TenantCluster>,
+    ) -> Self {
+        let profiles = profiles
+            .into_iter()
+            .map(|profile| (profile.name_any(), profile.spec));
+        let classes = classes.into_iter().map(|class| (class.name_any(), class.spec));
+        Self {
+            pools,
+            cells,
+            profiles: profiles.collect(),
+            classes: classes.collect(),
+            tenants,
+        }
+    }
+
     /// Reads everything as it is at a time, in seconds since 1970.
     pub fn view(&self, now: Seconds) -> View {
         let mut faults = Vec::new();

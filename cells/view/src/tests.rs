@@ -73,22 +73,7 @@ fn objects(pools: Vec<CellPool>, cells: Vec<Cell>, tenants: Vec<TenantCluster>) 
         largest_volume: Some(1536),
     };
     let made = skep_profiles::offered(&offer).unwrap();
-    let named = |name: Option<String>| name.unwrap();
-    Objects {
-        pools,
-        cells,
-        profiles: made
-            .profiles
-            .into_iter()
-            .map(|profile| (named(profile.metadata.name), profile.spec))
-            .collect(),
-        classes: made
-            .classes
-            .into_iter()
-            .map(|class| (named(class.metadata.name), class.spec))
-            .collect(),
-        tenants,
-    }
+    Objects::new(pools, cells, made.profiles, made.classes, tenants)
 }
 
 #[test]
@@ -129,6 +114,18 @@ fn a_profile_that_asks_for_more_changes_its_own_tenants_alone() {
     assert_eq!(prior.mean[Resource::Cpu], 205);
     // The least of each dimension.
     assert_eq!(prior.mean[Resource::Memory], (2 + 3 * 64 + 64 + 32) * 1000);
+}
+
+#[test]
+fn a_class_whose_quantity_is_none_is_told_and_the_others_count() {
+    let mut all = objects(vec![pool("")], vec![cell("one", 20)], vec![tenant("new", "", "")]);
+    if let Some(medium) = all.classes.get_mut("medium") {
+        medium.etcd.memory = "lots".into();
+    }
+    let view = all.view(now());
+    let fault = Fault::new("profiles.standard", "\"lots\" is no quantity from 0");
+    assert_eq!(view.faults, [fault.clone(), fault]);
+    assert_eq!(view.input.tenants[0].demand.mean[Resource::Cpu], 205);
 }
 
 #[test]

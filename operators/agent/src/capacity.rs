@@ -6,11 +6,9 @@ use k8s_openapi::api::core::v1::{Container, Node, PersistentVolume, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use skep_api::cell::ZoneCapacity;
-use skep_core::quantity::amount;
+use skep_core::quantity::{MEBIBYTE, amount};
 use skep_core::{Cpid, labels};
 
-/// Mebibytes are what memory and storage are told in.
-const MEBIBYTE: f64 = 1_048_576.0;
 /// Standard: the name of a node that volumes go by.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
@@ -40,8 +38,9 @@ struct Zone {
 
 /// Sums up the cell by zone, in the order of their names; a node of no zone counts for none.
 ///
-/// A node that is not ready, is cordoned, or has a taint that keeps pods away, gives nothing; a zone of such nodes is lost. A pod is a tenant's in the namespace of a control plane, and
-/// else the cell's own; one that is on no node yet, or has ended, takes nothing.
+/// A node that is not ready, is cordoned, or has a taint that keeps pods away, gives nothing; a zone of such nodes is lost.
+/// A pod is a tenant's in the namespace of a control plane, and else the cell's own; one that is on no node yet, or has
+/// ended, takes nothing.
 pub fn measure<'a>(
     nodes: impl Iterator<Item = &'a Node>,
     pods: impl Iterator<Item = &'a Pod>,

@@ -1,5 +1,8 @@
 //! Quantities as Kubernetes writes them: a number and a suffix.
 
+/// The bytes of a mebibyte, in which memory and storage are told and planned.
+pub const MEBIBYTE: f64 = KIBI * KIBI;
+
 /// The amount that a quantity such as `100m`, `1.5Gi` or `12e6` names; nothing for a text that is none, or is below 0.
 ///
 /// The notation is that of `k8s.io/apimachinery/pkg/api/resource`.

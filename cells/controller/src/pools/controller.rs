@@ -62,11 +62,14 @@ pub(crate) async fn run(
         .await;
 }
 
+/// What one plan says of each pool, by name.
+type Outlooks = Arc<BTreeMap<Name, Outlook>>;
+
 struct Pools {
     applier: Applier,
     events: Events,
     fleet: Fleet,
-    last: Mutex<Option<(Instant, Arc<BTreeMap<Name, Outlook>>)>>,
+    last: Mutex<Option<(Instant, Outlooks)>>,
 }
 
 impl Reconcile<CellPool> for Pools {
@@ -89,7 +92,7 @@ impl Reconcile<CellPool> for Pools {
 
 impl Pools {
     /// What one plan of the whole fleet says of each pool; the pools that ask within a pause share it.
-    async fn outlooks(&self) -> Result<Arc<BTreeMap<Name, Outlook>>, Error> {
+    async fn outlooks(&self) -> Result<Outlooks, Error> {
         let mut last = self.last.lock().await;
         let recent = last.as_ref().filter(|(at, _)| at.elapsed() < PAUSE);
         if let Some((_, outlooks)) = recent {

@@ -2,7 +2,7 @@
 
 use futures::{Stream, stream};
 use kube::runtime::reflector::Store;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use skep_api::{Cell, CellPool, ClusterProfile, SizeClass, TenantCluster};
 use skep_core::reasons;
 use skep_runtime::controller::{Guarded, changing_cache};
@@ -55,19 +55,13 @@ impl Fleet {
 
     /// Everything as it is now; what cannot be read is left out.
     pub fn objects(&self) -> Objects {
-        Objects {
-            pools: readable(&self.pools),
-            cells: readable(&self.cells),
-            profiles: readable(&self.profiles)
-                .into_iter()
-                .map(|profile| (profile.name_any(), profile.spec))
-                .collect(),
-            classes: readable(&self.classes)
-                .into_iter()
-                .map(|class| (class.name_any(), class.spec))
-                .collect(),
-            tenants: readable(&self.tenants),
-        }
+        Objects::new(
+            readable(&self.pools),
+            readable(&self.cells),
+            readable(&self.profiles),
+            readable(&self.classes),
+            readable(&self.tenants),
+        )
     }
 }
 

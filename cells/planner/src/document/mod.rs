@@ -14,7 +14,7 @@ use crate::class::{self, Range};
 use crate::model::{Class, Classes, Input, Name, SIGNALS, Seconds, Signal, SizeClass};
 use crate::policy::Policy;
 
-pub use amounts::DemandDocument;
+pub use amounts::{DemandDocument, MOST_OF_A_TENANT, MOST_OF_A_ZONE, milli};
 pub use pools::{CellDocument, PoolDocument, ZoneDocument};
 pub use tenants::{TenantDocument, tenants};
 

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use skep_view::Objects;
 
@@ -17,23 +17,11 @@ pub async fn objects(context: &Context) -> Result<Objects, Failure> {
     let (pools, cells, profiles, classes, tenants) = tokio::try_join!(
         all(&client),
         all(&client),
-        all::<skep_api::ClusterProfile>(&client),
-        all::<skep_api::SizeClass>(&client),
+        all(&client),
+        all(&client),
         all(&client),
     )?;
-    Ok(Objects {
-        pools,
-        cells,
-        profiles: profiles
-            .into_iter()
-            .map(|profile| (profile.name_any(), profile.spec))
-            .collect(),
-        classes: classes
-            .into_iter()
-            .map(|class| (class.name_any(), class.spec))
-            .collect(),
-        tenants,
-    })
+    Ok(Objects::new(pools, cells, profiles, classes, tenants))
 }
 
 /// All objects of a kind; one that cannot be read is told and left out.

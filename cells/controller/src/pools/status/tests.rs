@@ -63,21 +63,8 @@ fn objects(pool: &CellPool, cells: Vec<skep_api::Cell>, tenants: u32) -> Objects
         largest_volume: Some(1536),
     })
     .unwrap();
-    Objects {
-        pools: vec![pool.clone()],
-        cells,
-        profiles: made
-            .profiles
-            .into_iter()
-            .map(|profile| (profile.metadata.name.unwrap(), profile.spec))
-            .collect(),
-        classes: made
-            .classes
-            .into_iter()
-            .map(|class| (class.metadata.name.unwrap(), class.spec))
-            .collect(),
-        tenants: (0..tenants).map(tenant).collect(),
-    }
+    let tenants = (0..tenants).map(tenant).collect();
+    Objects::new(vec![pool.clone()], cells, made.profiles, made.classes, tenants)
 }
 
 fn status(pool: &CellPool, cells: Vec<skep_api::Cell>, tenants: u32) -> CellPoolStatus {
