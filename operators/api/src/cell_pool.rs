@@ -49,7 +49,7 @@ pub struct CellPoolSpec {
     /// The size class of which each cell keeps room for one tenant more, so that a tenant that grows finds it.
     #[serde(default)]
     pub headroom: Headroom,
-    /// How long an ordered cell takes until it is ready, in minutes: what the forecast looks ahead.
+    /// How long an ordered cell takes until it is ready, in minutes: what a forecast looks ahead once there is a history.
     #[serde(default = "a_day")]
     #[schemars(range(min = 1, max = 525_600))]
     pub lead_minutes: i32,
