@@ -75,10 +75,10 @@ async fn next_report_is_right(hub: &Client, zone: &str) -> Result<()> {
         .and_then(|volumes| amount(volumes))
         .context("no volumes")?;
     let count = |volumes: usize| f64::from(u32::try_from(volumes).unwrap_or(u32::MAX));
-    let (least, most) = (before.intersection(&after).count(), before.union(&after).count());
+    let (fewest, greatest) = (before.intersection(&after).count(), before.union(&after).count());
     ensure!(
-        (count(least)..=count(most)).contains(&told),
-        "{told} are told, from {least} to {most} were held"
+        (count(fewest)..=count(greatest)).contains(&told),
+        "{told} are told, from {fewest} to {greatest} were held"
     );
     Ok(())
 }
