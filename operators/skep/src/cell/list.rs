@@ -29,7 +29,11 @@ pub async fn cell(name: &str, context: &Context) -> Result<(), Failure> {
         .get_opt(name)
         .await
         .map_err(Failure::from_error)?;
-    let cell = found.ok_or_else(|| Failure::NotFound(format!("there is no cell {name}")))?;
+    let cell = found.ok_or_else(|| {
+        Failure::NotFound(format!(
+            "there is no cell {name}; `skep cell list` shows those that there are"
+        ))
+    })?;
     if print_whole(context.global.output, &cell)? {
         return Ok(());
     }

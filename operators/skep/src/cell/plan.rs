@@ -53,7 +53,7 @@ pub async fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
         };
         let tenant = state
             .tenant(&name)
-            .ok_or_else(|| Failure::NotFound(format!("{whose} has no tenant {name}")))?;
+            .ok_or_else(|| Failure::NotFound(format!("{whose} has no tenant {name}{}", remedy(args))))?;
         return Ok(print_list(format, &state.explain(tenant, args.seed))?);
     }
     let (plan, report) = state.plan(args.seed);
@@ -71,6 +71,15 @@ pub async fn plan(args: &PlanArgs, context: &Context) -> Result<(), Failure> {
         eprintln!("{refused} more could not be decided or done; --explain says by which rules");
     }
     Ok(())
+}
+
+/// Where the tenants of this platform are seen.
+fn remedy(args: &PlanArgs) -> &'static str {
+    if args.file.is_none() {
+        "; `skep cluster list --project PROJECT` shows those of a project"
+    } else {
+        ""
+    }
 }
 
 /// The fleet of a file.
