@@ -1,6 +1,7 @@
 //! A store that fails at one call, or from one call on.
 
 use std::fmt;
+use std::future::ready;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +10,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart, path,
 };
 
 use super::*;
@@ -54,7 +55,9 @@ impl ObjectStore for Faulty {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.call()?;
-        self.objects.put_multipart_opts(path, options).await
+        let upload = self.objects.put_multipart_opts(path, options).await?;
+        let faulty = self.clone();
+        Ok(Box::new(FaultyUpload { upload, faulty }))
     }
 
     async fn get_opts(&self, path: &path::Path, options: GetOptions) -> Result<GetResult> {
@@ -93,6 +96,33 @@ impl ObjectStore for Faulty {
     }
 }
 
+/// An upload in parts, each of which is a call.
+#[derive(Debug)]
+struct FaultyUpload {
+    upload: Box<dyn MultipartUpload>,
+    faulty: Faulty,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultyUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        match self.faulty.call() {
+            Ok(()) => self.upload.put_part(data),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.faulty.call()?;
+        self.upload.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.faulty.call()?;
+        self.upload.abort().await
+    }
+}
+
 /// A store that does not fail, and the same one that does.
 fn pair(fails: Range<usize>) -> (Store, Store) {
     let objects = Arc::new(InMemory::new());
@@ -124,7 +154,7 @@ async fn at_every_call<F: Future<Output = bool>>(test: impl Fn(Range<usize>) -> 
 #[tokio::test]
 async fn a_write_that_fails_anywhere_leaves_no_snapshot() {
     // Of one part, and of several.
-    for (sectors, calls) in [(3, 3), (11 * 2048, 3)] {
+    for (sectors, calls) in [(3, 3), (21 * 1024, 7)] {
         let data = etcd(sectors);
         let failed_at = at_every_call(|fails| async {
             let (owner, id, alone) = (owner("a"), about().id(), fails.len() == 1);
