@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -60,15 +61,18 @@ impl Drop for Moto {
 
 /// The directory with moto in it, made if it is not there.
 fn environment() -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap();
     let key = hex::encode(Sha256::digest(REQUIREMENTS));
     let cache = skep_distro::default_cache();
     let kept = cache.join(format!("moto-{}", &key[..12]));
-    if kept.join("complete").exists() {
+    if kept.exists() {
         return kept;
     }
-    let _ = std::fs::remove_dir_all(&kept);
-    std::fs::create_dir_all(&kept).unwrap();
-    let requirements = kept.join("requirements.txt");
+    // Other processes may do the same at the same time: whoever is first puts it in place.
+    let made = cache.join(format!("moto-{}.{}", &key[..12], std::process::id()));
+    std::fs::create_dir_all(&made).unwrap();
+    let requirements = made.join("requirements.txt");
     std::fs::write(&requirements, REQUIREMENTS).unwrap();
     run(Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
@@ -80,8 +84,15 @@ fn environment() -> PathBuf {
         ])
         .arg(&requirements)
         .arg("--target")
-        .arg(&kept));
-    std::fs::write(kept.join("complete"), key).unwrap();
+        .arg(&made));
+    if std::fs::rename(&made, &kept).is_err() {
+        std::fs::remove_dir_all(&made).unwrap();
+    }
+    assert!(
+        kept.join("moto").is_dir(),
+        "there is no moto in {}",
+        kept.display()
+    );
     kept
 }
 
