@@ -1,7 +1,7 @@
 //! Removes a cell from its last part to its first, as far as EC2 lets it go now.
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::NetworkInterface;
+use aws_sdk_ec2::types::{NetworkInterface, RouteTable};
 use skep_builder::ProviderError;
 
 use crate::error::{failed, is_gone};
@@ -93,7 +93,7 @@ pub(crate) async fn everything(client: &Client, seen: &Seen) -> Result<(), Provi
 pub(crate) async fn network_of(client: &Client, seen: &Seen, vpc: &str) -> Result<(), ProviderError> {
     for one in seen.subnets.iter().filter(|one| one.vpc_id() == Some(vpc)) {
         let id = one.subnet_id().unwrap_or_default();
-        for association in seen.tables.iter().flat_map(|table| table.associations()) {
+        for association in seen.tables.iter().flat_map(RouteTable::associations) {
             if association.subnet_id() == Some(id) {
                 let association = association.route_table_association_id().unwrap_or_default();
                 let asked = client.disassociate_route_table().association_id(association);

@@ -103,22 +103,21 @@ async fn gateway(client: &Client, seen: &Seen, tags: &Tags<'_>, vpc: &str) -> Re
     if let Some(id) = attached {
         return Ok(id.to_owned());
     }
-    let id = match first {
-        Some(id) => id.to_owned(),
-        None => {
-            let asked = client
-                .create_internet_gateway()
-                .tag_specifications(tags.of(ResourceType::InternetGateway, "gateway"));
-            let made = asked
-                .send()
-                .await
-                .map_err(|error| failed("make an internet gateway", error))?;
-            let id = made
-                .internet_gateway()
-                .and_then(|one| one.internet_gateway_id())
-                .map(str::to_owned);
-            id.ok_or_else(|| lacking("make an internet gateway"))?
-        }
+    let id = if let Some(id) = first {
+        id.to_owned()
+    } else {
+        let asked = client
+            .create_internet_gateway()
+            .tag_specifications(tags.of(ResourceType::InternetGateway, "gateway"));
+        let made = asked
+            .send()
+            .await
+            .map_err(|error| failed("make an internet gateway", error))?;
+        let id = made
+            .internet_gateway()
+            .and_then(|one| one.internet_gateway_id())
+            .map(str::to_owned);
+        id.ok_or_else(|| lacking("make an internet gateway"))?
     };
     let attached = client
         .attach_internet_gateway()
@@ -147,23 +146,22 @@ async fn table(
         delete::table(client, spare).await?;
     }
     let known = tables.first().copied();
-    let id = match known.and_then(|one| one.route_table_id()) {
-        Some(id) => id.to_owned(),
-        None => {
-            let asked = client
-                .create_route_table()
-                .vpc_id(vpc)
-                .tag_specifications(tags.of(ResourceType::RouteTable, "routes"));
-            let made = asked
-                .send()
-                .await
-                .map_err(|error| failed("make a route table", error))?;
-            let id = made
-                .route_table()
-                .and_then(|one| one.route_table_id())
-                .map(str::to_owned);
-            id.ok_or_else(|| lacking("make a route table"))?
-        }
+    let id = if let Some(id) = known.and_then(|one| one.route_table_id()) {
+        id.to_owned()
+    } else {
+        let asked = client
+            .create_route_table()
+            .vpc_id(vpc)
+            .tag_specifications(tags.of(ResourceType::RouteTable, "routes"));
+        let made = asked
+            .send()
+            .await
+            .map_err(|error| failed("make a route table", error))?;
+        let id = made
+            .route_table()
+            .and_then(|one| one.route_table_id())
+            .map(str::to_owned);
+        id.ok_or_else(|| lacking("make a route table"))?
     };
     let routes = known.map_or(&[][..], |one| one.routes());
     if !routes.iter().any(|route| route.gateway_id() == Some(gateway)) {
@@ -182,22 +180,21 @@ async fn table(
 
 async fn group(client: &Client, seen: &Seen, tags: &Tags<'_>, vpc: &str) -> Result<String, ProviderError> {
     let known = seen.groups.iter().find(|one| one.vpc_id() == Some(vpc));
-    let id = match known.and_then(|one| one.group_id()) {
-        Some(id) => id.to_owned(),
-        None => {
-            let asked = client
-                .create_security_group()
-                .group_name(format!("skep-{}", tags.token))
-                .description(format!("Nodes of the cell {}", tags.cell))
-                .vpc_id(vpc)
-                .tag_specifications(tags.of(ResourceType::SecurityGroup, "nodes"));
-            let made = asked
-                .send()
-                .await
-                .map_err(|error| failed("make a security group", error))?;
-            let id = made.group_id().map(str::to_owned);
-            id.ok_or_else(|| lacking("make a security group"))?
-        }
+    let id = if let Some(id) = known.and_then(|one| one.group_id()) {
+        id.to_owned()
+    } else {
+        let asked = client
+            .create_security_group()
+            .group_name(format!("skep-{}", tags.token))
+            .description(format!("Nodes of the cell {}", tags.cell))
+            .vpc_id(vpc)
+            .tag_specifications(tags.of(ResourceType::SecurityGroup, "nodes"));
+        let made = asked
+            .send()
+            .await
+            .map_err(|error| failed("make a security group", error))?;
+        let id = made.group_id().map(str::to_owned);
+        id.ok_or_else(|| lacking("make a security group"))?
     };
     let rules = known.map_or(&[][..], |one| one.ip_permissions());
     if !rules.iter().any(|rule| !rule.user_id_group_pairs().is_empty()) {
@@ -254,22 +251,21 @@ async fn subnets(
             one.vpc_id() == Some(vpc) && tags::value(one.tags(), PART) == part
         };
         let known = seen.subnets.iter().find(is_it).and_then(|one| one.subnet_id());
-        let id = match known {
-            Some(id) => id.to_owned(),
-            None => {
-                let asked = client
-                    .create_subnet()
-                    .vpc_id(vpc)
-                    .cidr_block(range.to_string())
-                    .availability_zone(availability_zone(order.region.as_str(), &zone.zone))
-                    .tag_specifications(tags.of(ResourceType::Subnet, &part));
-                let made = asked
-                    .send()
-                    .await
-                    .map_err(|error| failed("make a subnet", error))?;
-                let id = made.subnet().and_then(|one| one.subnet_id()).map(str::to_owned);
-                id.ok_or_else(|| lacking("make a subnet"))?
-            }
+        let id = if let Some(id) = known {
+            id.to_owned()
+        } else {
+            let asked = client
+                .create_subnet()
+                .vpc_id(vpc)
+                .cidr_block(range.to_string())
+                .availability_zone(availability_zone(order.region.as_str(), &zone.zone))
+                .tag_specifications(tags.of(ResourceType::Subnet, &part));
+            let made = asked
+                .send()
+                .await
+                .map_err(|error| failed("make a subnet", error))?;
+            let id = made.subnet().and_then(|one| one.subnet_id()).map(str::to_owned);
+            id.ok_or_else(|| lacking("make a subnet"))?
         };
         route(client, seen, table, &id).await?;
         ids.push(id);

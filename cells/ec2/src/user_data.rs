@@ -34,7 +34,7 @@ fn script(order: &Order, settings: &Settings, api: &str, node: &Node<'_>) -> Str
     let token = join_token(&settings.join_secret, order.token.as_str());
     let mut script = String::from("#!/bin/sh\nset -eu\numask 077\nmkdir -p /etc/skep\n");
     let (verb, config) = if node.is_first {
-        script += &format!("mkdir -p {HUB}\n");
+        let _ = writeln!(script, "mkdir -p {HUB}");
         for (file, text) in [
             ("server", &order.registration.hub),
             ("ca.crt", &order.registration.authority),

@@ -11,6 +11,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_ec2::types::{InstanceStateName, Reservation};
 use proxy::Proxy;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -110,7 +111,7 @@ where
     );
 }
 
-fn passing<T>(error: ProviderError) -> Pass<T> {
+fn passing<T>(error: &ProviderError) -> Pass<T> {
     assert!(error.is_transient(), "{error}: {error:?}");
     Pass::Again(format!("{error:?}"))
 }
@@ -124,7 +125,7 @@ async fn stand(proxy: &Proxy, chance: &mut StdRng, deaths: bool, order: &Order) 
         async |one: Ec2Provider| match one.create(order).await {
             Ok(Stage::Standing(described)) => Pass::Done(described),
             Ok(Stage::Building { waits_for, .. }) => Pass::Again(waits_for),
-            Err(error) => passing(error),
+            Err(error) => passing(&error),
         },
     )
     .await
@@ -139,7 +140,7 @@ async fn remove(proxy: &Proxy, chance: &mut StdRng, deaths: bool, order: &Order)
         async |one: Ec2Provider| match one.delete(&order.token).await {
             Ok(Deletion::Gone) => Pass::Done(()),
             Ok(Deletion::Going { waits_for, .. }) => Pass::Again(waits_for),
-            Err(error) => passing(error),
+            Err(error) => passing(&error),
         },
     )
     .await;
@@ -210,15 +211,11 @@ async fn everything(direct: &Client) -> Vec<String> {
             .filter_map(|one| one.launch_template_id().map(str::to_owned)),
     );
     let instances = direct.describe_instances().send().await.unwrap();
-    for one in instances
-        .reservations()
-        .iter()
-        .flat_map(|reservation| reservation.instances())
-    {
+    for one in instances.reservations().iter().flat_map(Reservation::instances) {
         let state = one
             .state()
             .and_then(|state| state.name())
-            .map(|name| name.as_str());
+            .map(InstanceStateName::as_str);
         if state != Some("terminated") {
             found.extend(one.instance_id().map(str::to_owned));
         }
