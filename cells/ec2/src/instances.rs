@@ -35,7 +35,7 @@ pub(crate) async fn template(
     let asked = client
         .create_launch_template()
         .launch_template_name(format!("skep-{}", tags.token))
-        .client_token(format!("{}-template", tags.token))
+        .client_token(tags.request("template"))
         .launch_template_data(data)
         .tag_specifications(tags.of(ResourceType::LaunchTemplate, "template"));
     let made = asked
@@ -52,12 +52,11 @@ pub(crate) async fn template(
 /// How many nodes run that an order does not ask for any more, by zone.
 pub(crate) fn surplus(order: &Order, seen: &Seen) -> Option<String> {
     order.zones.iter().find_map(|zone| {
-        let prefix = format!("node-{zone}-");
         // Two instances at one place are one node, of which the other goes.
         let places: BTreeSet<&str> = seen
             .living()
             .map(|one| tags::value(one.tags(), PART))
-            .filter(|part| part.starts_with(&prefix))
+            .filter(|part| tags::zone(part).is_some_and(|(of, _)| of == zone.as_str()))
             .collect();
         let nodes = places.len();
         (nodes > usize::from(order.nodes_per_zone))
@@ -148,12 +147,7 @@ async fn run(
         .launch_template(of_template)
         .network_interfaces(interface)
         .user_data(script)
-        .client_token(format!(
-            "{}-{}-{}",
-            tags.token,
-            place.part,
-            generation(seen, place.part)
-        ))
+        .client_token(tags.request(&format!("{}/{}", place.part, generation(seen, place.part))))
         .tag_specifications(tags.of(ResourceType::Instance, place.part));
     asked
         .send()

@@ -91,7 +91,7 @@ async fn make(
         .groups(group)
         .description(format!("Pods of the cell {}", tags.cell))
         .secondary_private_ip_address_count(further)
-        .client_token(format!("{}-{part}", tags.token))
+        .client_token(tags.request(part))
         .tag_specifications(tags.of(ResourceType::NetworkInterface, part));
     let made = asked
         .send()

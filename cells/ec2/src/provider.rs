@@ -48,6 +48,12 @@ impl Ec2Provider {
     }
 
     fn measure<'a>(&'a self, order: &'a Order) -> Result<Measure<'a>, ProviderError> {
+        let region = self.client.config().region().map(AsRef::as_ref);
+        if region.is_some_and(|region: &str| region != order.region.as_str()) {
+            let message = format!("{} is not the region of this provider's client", order.region);
+            let field = "region";
+            return Err(ProviderError::Invalid { field, message });
+        }
         let name = order.node_type.as_deref().unwrap_or(&self.settings.node_type);
         let node = price::node(order, &self.settings.node_type, &self.table)?;
         let pods = self.settings.pods_per_node;
@@ -124,8 +130,8 @@ impl CellProvider for Ec2Provider {
             .living()
             .filter(|one| state(one) == Some(&InstanceStateName::Running))
         {
-            let part = tags::value(node.tags(), PART);
-            let is_of = |one: &&network::Subnets| part.starts_with(&format!("node-{}-", one.zone));
+            let zone = tags::zone(tags::value(node.tags(), PART)).map(|(zone, _)| zone);
+            let is_of = |one: &&network::Subnets| Some(one.zone.as_str()) == zone;
             let Some(subnets) = network.zones.iter().find(is_of) else {
                 continue;
             };
@@ -183,10 +189,7 @@ fn describe(seen: &Seen) -> Option<Described> {
         .living()
         .filter(|one| state(one) == Some(&InstanceStateName::Running))
     {
-        let part = tags::value(node.tags(), PART)
-            .strip_prefix("node-")
-            .unwrap_or_default();
-        let (zone, number) = part.rsplit_once('-').unwrap_or_default();
+        let (zone, number) = tags::zone(tags::value(node.tags(), PART)).unwrap_or_default();
         *nodes.entry(zone.to_owned()).or_default() += 1;
         let private = node.private_ip_address();
         // The first node of the first zone has the fixed address, the least of all.

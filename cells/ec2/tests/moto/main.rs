@@ -269,6 +269,9 @@ async fn limits_hold_and_what_cannot_be_is_refused_by_field() {
         other => panic!("{other:?}"),
     };
     let mut wrong = order("wrong", 1);
+    wrong.region = "eu-west-1".parse().unwrap();
+    assert_eq!(field(one.create(&wrong).await), "region");
+    let mut wrong = order("wrong", 1);
     wrong.node_type = Some("m5.enormous".to_owned());
     assert_eq!(field(one.create(&wrong).await), "nodeType");
     let mut wrong = order("wrong", 1);
