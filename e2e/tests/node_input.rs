@@ -55,8 +55,18 @@ const READ: [&str; 5] = ["-n", "kube-system", "get", "configmap", "kubeadm-confi
 #[tokio::test]
 async fn a_token_that_lets_nobody_in_is_told_before_a_machine_is_made() {
     let (platform, tenant) = demo().await;
-    let machines = || std::fs::read_dir(platform.home.join("machines")).unwrap().count();
+    // Other tests make machines for other tenants meanwhile.
+    let instance = std::env::var("SKEP_INSTANCE").unwrap();
+    let own = format!("{instance}-{}-", platform.cpid("demo").await.unwrap());
+    let machines = || {
+        let machines = std::fs::read_dir(platform.home.join("machines")).unwrap();
+        let names = machines.map(|machine| machine.unwrap().file_name());
+        names
+            .filter(|name| name.to_str().is_some_and(|name| name.starts_with(&own)))
+            .count()
+    };
     let before = machines();
+    assert_ne!(before, 0, "demo has machines");
     let add = async |token: &str| {
         let output = platform
             .skep(&["node", "add", "demo", "--token", token])
