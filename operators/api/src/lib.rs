@@ -6,12 +6,14 @@ pub mod cell;
 pub mod cell_pool;
 pub mod certificate_request;
 pub mod cluster_profile;
+pub mod cluster_registration;
 pub mod control_plane;
 pub mod deployment_record;
 pub mod etcd_backup;
 pub mod etcd_cluster;
 pub mod etcd_drill;
 pub mod etcd_restore;
+pub mod registration_token;
 pub mod size_class;
 pub mod snapshot_store;
 pub mod tenant_cluster;
@@ -20,12 +22,16 @@ pub use cell::{Cell, CellSpec, CellStatus};
 pub use cell_pool::{CellPool, CellPoolSpec, CellPoolStatus};
 pub use certificate_request::{CertificateRequest, CertificateRequestSpec, CertificateRequestStatus};
 pub use cluster_profile::{ClusterProfile, ClusterProfileSpec};
+pub use cluster_registration::{ClusterRegistration, ClusterRegistrationSpec, ClusterRegistrationStatus};
 pub use control_plane::{ControlPlane, ControlPlaneSpec, ControlPlaneStatus};
 pub use deployment_record::{DeploymentRecord, DeploymentRecordSpec, DeploymentRecordStatus};
 pub use etcd_backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};
 pub use etcd_cluster::{EtcdCluster, EtcdClusterSpec, EtcdClusterStatus};
 pub use etcd_drill::{EtcdDrill, EtcdDrillSpec, EtcdDrillStatus};
 pub use etcd_restore::{EtcdRestore, EtcdRestoreSpec, EtcdRestoreStatus};
+pub use registration_token::{
+    RegistrationScope, RegistrationToken, RegistrationTokenSpec, RegistrationTokenStatus,
+};
 pub use size_class::{SizeClass, SizeClassSpec};
 pub use tenant_cluster::{TenantCluster, TenantClusterSpec, TenantClusterStatus};
 
@@ -73,12 +79,14 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         CellPool::crd(),
         CertificateRequest::crd(),
         ClusterProfile::crd(),
+        ClusterRegistration::crd(),
         ControlPlane::crd(),
         DeploymentRecord::crd(),
         EtcdBackup::crd(),
         EtcdCluster::crd(),
         EtcdDrill::crd(),
         EtcdRestore::crd(),
+        RegistrationToken::crd(),
         SizeClass::crd(),
         TenantCluster::crd(),
     ]
