@@ -26,10 +26,14 @@ pub struct Children {
     pub check_in_binding: ClusterRoleBinding,
 }
 
-/// Builds everything for one cell.
-pub fn build_children(cell: &CellName) -> Children {
+/// Builds everything for one cell; the agents of `registrations`, those that stand, have the rights too.
+pub fn build_children(cell: &CellName, registrations: &[String]) -> Children {
     let namespace = cell.namespace();
     let user = cell.agent_user();
+    let registered = registrations.iter().map(|name| cell.registered_user(name));
+    let mut users: Vec<String> = std::iter::once(user.clone()).chain(registered).collect();
+    users.sort();
+    let subjects: Vec<Subject> = users.iter().map(|user| subject(user)).collect();
     Children {
         namespace: Namespace {
             metadata: metadata(cell, &namespace, None),
@@ -38,20 +42,21 @@ pub fn build_children(cell: &CellName) -> Children {
         binding: RoleBinding {
             metadata: metadata(cell, AGENT_ROLE, Some(&namespace)),
             role_ref: role(AGENT_ROLE),
-            subjects: Some(vec![subject(&user)]),
+            subjects: Some(subjects.clone()),
         },
         check_in_role: ClusterRole {
             metadata: metadata(cell, &user, None),
             rules: Some(vec![
                 rule(cell, "cells", "get"),
                 rule(cell, "cells/status", "patch"),
+                signing_requests(),
             ]),
             aggregation_rule: None,
         },
         check_in_binding: ClusterRoleBinding {
             metadata: metadata(cell, &user, None),
             role_ref: role(&user),
-            subjects: Some(vec![subject(&user)]),
+            subjects: Some(subjects),
         },
     }
 }
@@ -84,6 +89,17 @@ fn rule(cell: &CellName, resource: &str, verb: &str) -> PolicyRule {
     }
 }
 
+/// To ask for its next certificate and fetch it; `identity` judges what is asked.
+fn signing_requests() -> PolicyRule {
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(texts(&["certificates.k8s.io"])),
+        resources: Some(texts(&["certificatesigningrequests"])),
+        verbs: texts(&["create", "get", "watch"]),
+        ..PolicyRule::default()
+    }
+}
+
 fn role(name: &str) -> RoleRef {
     RoleRef {
         api_group: Some("rbac.authorization.k8s.io".to_owned()),
@@ -107,12 +123,27 @@ mod tests {
 
     #[test]
     fn children_are_as_recorded() {
-        let children = build_children(&"local".parse().unwrap());
+        let children = build_children(&"local".parse().unwrap(), &[]);
         insta::with_settings!({snapshot_path => "../tests/golden", prepend_module_to_snapshot => false}, {
             insta::assert_yaml_snapshot!("namespace", children.namespace);
             insta::assert_yaml_snapshot!("binding", children.binding);
             insta::assert_yaml_snapshot!("check-in-role", children.check_in_role);
             insta::assert_yaml_snapshot!("check-in-binding", children.check_in_binding);
         });
+    }
+
+    #[test]
+    fn registered_agents_have_the_same_rights() {
+        let children = build_children(&"local".parse().unwrap(), &["rabc".to_owned()]);
+        let users = |subjects: Option<Vec<Subject>>| -> Vec<String> {
+            subjects
+                .into_iter()
+                .flatten()
+                .map(|subject| subject.name)
+                .collect()
+        };
+        let both = ["skep:cell:local", "skep:cell:local:rabc"];
+        assert_eq!(users(children.binding.subjects), both);
+        assert_eq!(users(children.check_in_binding.subjects), both);
     }
 }

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
-use skep_api::{Cell, DeploymentRecord};
+use skep_api::{Cell, ClusterRegistration, DeploymentRecord};
 use skep_core::{CellName, labels};
 use skep_runtime::apply::has_finalizer;
-use skep_runtime::controller::Settings as LoopSettings;
+use skep_runtime::controller::{Settings as LoopSettings, changed};
 use skep_runtime::{Applier, CancellationToken, ControllerBuilder, Outcome, Reconcile};
 
 use crate::NAME;
@@ -41,6 +42,11 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         applier: Applier::new(client.clone(), NAME),
     };
     let cells = ControllerBuilder::<Cell>::new(NAME, Api::all(client.clone()), watcher::Config::default());
+    let cells = cells.triggered_by(changed(
+        NAME,
+        Api::all(client.clone()),
+        |found: &ClusterRegistration| ObjectRef::new(&found.spec.cell),
+    ));
     let looks = settings.controller.clone();
     tokio::join!(
         cells.run(settings.controller, reconciler, shutdown.clone()),
@@ -66,7 +72,7 @@ impl Reconcile<Cell> for Cells {
             self.tell(cell, &Finding::Invalid(&errors)).await?;
             return Ok(Outcome::skipped("its spec is not valid"));
         }
-        let children = build_children(&name);
+        let children = build_children(&name, &self.standing(&name).await?);
         self.applier.apply(&children.namespace).await?;
         self.applier.apply(&children.binding).await?;
         self.applier.apply(&children.check_in_role).await?;
@@ -106,6 +112,24 @@ impl Cells {
             .await?;
         self.applier.remove_finalizer(cell, &finalizer).await?;
         Ok(Outcome::Converged)
+    }
+
+    /// The names of the registrations whose agents may speak for the cell, read afresh: a cache may lag behind a revocation.
+    async fn standing(&self, name: &CellName) -> Result<Vec<String>, Error> {
+        let all: Api<ClusterRegistration> = Api::all(self.applier.client().clone());
+        let only = ListParams::default().fields(&format!("spec.cell={name}"));
+        let found = all.list(&only).await.map_err(Error::Registrations)?;
+        let stands = |found: &ClusterRegistration| {
+            !found.spec.revoked
+                && found.metadata.deletion_timestamp.is_none()
+                && found.spec.cell == name.as_str()
+        };
+        Ok(found
+            .items
+            .iter()
+            .filter(|found| stands(found))
+            .map(ResourceExt::name_any)
+            .collect())
     }
 
     async fn holds_records(&self, name: &CellName) -> Result<bool, Error> {

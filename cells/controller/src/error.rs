@@ -17,6 +17,9 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// The registrations could not be read.
+    #[error("cannot list the cell's registrations")]
+    Registrations(#[source] kube::Error),
     /// The watches of the fleet ended.
     #[error("the fleet cannot be watched")]
     Fleet,
@@ -32,7 +35,7 @@ impl Categorised for Error {
     fn category(&self) -> &'static str {
         match self {
             Self::Name(_) => "name",
-            Self::Observe { source, .. } => api_category(source),
+            Self::Observe { source, .. } | Self::Registrations(source) => api_category(source),
             Self::Fleet => "watch",
             Self::Plan(_) => "plan",
             Self::Apply(error) => error.category(),

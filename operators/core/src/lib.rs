@@ -23,3 +23,5 @@ pub const SYSTEM_NAMESPACE: &str = "skep-system";
 pub const TENANT_ADMINS: &str = "skep:tenant-admins";
 /// The group of every cell's agent at the hub.
 pub const CELL_AGENTS: &str = "skep:cells";
+/// The group of those who hold a registration token, as the API server's bootstrap authenticator puts them in.
+pub const REGISTERING: &str = "system:bootstrappers:skep";

@@ -150,6 +150,11 @@ impl CellName {
     pub fn agent_user(&self) -> String {
         format!("skep:cell:{}", self.0)
     }
+
+    /// The user name at the hub of this cell's agent under one registration.
+    pub fn registered_user(&self, registration: &str) -> String {
+        format!("skep:cell:{}:{registration}", self.0)
+    }
 }
 
 /// The DNS domain below which every region's host names live.

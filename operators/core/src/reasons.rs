@@ -28,6 +28,8 @@ pub const ISSUED: &str = "Issued";
 pub const VALID: &str = "Valid";
 /// The condition that says whether a pool's cells have room for what is there and what comes.
 pub const SUFFICIENT: &str = "Sufficient";
+/// The condition that says whether a token still buys a registration.
+pub const USABLE: &str = "Usable";
 /// The condition that says whether a change is under way.
 pub const PROGRESSING: &str = "Progressing";
 
@@ -61,3 +63,9 @@ pub const SHORT: &str = "Short";
 pub const FILLING: &str = "Filling";
 /// Another of its kind has taken its place.
 pub const SUPERSEDED: &str = "Superseded";
+/// Its time is over.
+pub const EXPIRED: &str = "Expired";
+/// It was taken back.
+pub const REVOKED: &str = "Revoked";
+/// It bought all that it could.
+pub const USED_UP: &str = "UsedUp";

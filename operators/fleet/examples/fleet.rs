@@ -1,6 +1,6 @@
 //! Runs the hub's controllers of this crate against the cluster of `KUBECONFIG`, until interrupted.
 
-use skep_fleet::{identity, scheduler};
+use skep_fleet::{identity, registration, scheduler};
 use skep_runtime::telemetry::{self, LogFormat};
 
 #[tokio::main]
@@ -9,8 +9,14 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = skep_runtime::shutdown::on_signal()?;
     let client = skep_runtime::client::own_cluster("fleet").await?;
     let scheduler = scheduler::run(client.clone(), scheduler::Settings::default(), shutdown.clone());
+    let registration = registration::run(
+        client.clone(),
+        registration::Settings::default(),
+        shutdown.clone(),
+    );
     let identity = identity::run(client, identity::Settings::default(), shutdown);
-    let (scheduler, identity) = tokio::join!(scheduler, identity);
+    let (scheduler, registration, identity) = tokio::join!(scheduler, registration, identity);
     scheduler?;
+    registration?;
     Ok(identity?)
 }

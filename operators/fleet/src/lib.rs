@@ -4,6 +4,7 @@
 //! The hub never opens a connection into a cell: what a cell says arrives as a record's status.
 
 pub mod identity;
+pub mod registration;
 pub mod scheduler;
 pub mod validate;
 

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use driver::ReconcileError;
 use driver::{Driver, ObjectKey};
-pub use watch::{cache, changing_cache};
+pub use watch::{cache, changed, changing_cache};
 
 use crate::backoff::Backoff;
 use crate::error::Categorised;

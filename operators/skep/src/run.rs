@@ -63,6 +63,8 @@ pub enum Controller {
     Scheduler,
     /// Hub: approves the certificates of cells' agents.
     Identity,
+    /// Hub: makes registration tokens into bootstrap tokens and ends them.
+    Registration,
     /// Hub: keeps each cell's readiness and its agent's rights.
     Cells,
     /// Hub: the provisioning API.
@@ -182,6 +184,10 @@ async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationTok
         }
         Controller::Identity => {
             skep_fleet::identity::run(client, skep_fleet::identity::Settings::default(), shutdown).await?;
+        }
+        Controller::Registration => {
+            let settings = skep_fleet::registration::Settings::default();
+            skep_fleet::registration::run(client, settings, shutdown).await?;
         }
         Controller::Cells => {
             let settings = skep_cells::Settings {

@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, Config};
 use process::{Process, free_port, spawn};
 use serde_json::{Value, json};
-use skep_pki::{CertificateAuthority, LeafRequest, San, ServiceAccountKeys};
+use skep_pki::{CertificateAuthority, Leaf, LeafRequest, San, ServiceAccountKeys};
 
 const ADMIN_TOKEN: &str = "admin-of-this-test";
 const AUDIT_LOG: &str = "audit.log";
@@ -127,6 +128,18 @@ impl Cluster {
         self.config(ADMIN_TOKEN)
     }
 
+    /// A client with a certificate that [`Cluster::authority`] signed.
+    pub fn certified_client(&self, leaf: &Leaf) -> Client {
+        let encoded = |pem: &str| ByteString(pem.as_bytes().to_vec());
+        let mut config = self.config("");
+        config.auth_info = serde_json::from_value(json!({
+            "client-certificate-data": encoded(leaf.certificate.as_str()),
+            "client-key-data": encoded(leaf.key.expose()),
+        }))
+        .unwrap();
+        Client::try_from(config).unwrap()
+    }
+
     /// A client with a token.
     pub fn client(&self, token: &str) -> Client {
         Client::try_from(self.config(token)).unwrap()
@@ -206,10 +219,13 @@ impl Cluster {
     fn start_controller_manager(&self, controllers: &[&str]) -> Process {
         let file = |name: &str| self.directory.path().join(name);
         std::fs::write(file("kubeconfig"), self.kubeconfig().to_string()).unwrap();
+        std::fs::write(file("ca.key"), self.authority.key().expose()).unwrap();
         let arguments = [
             format!("--kubeconfig={}", file("kubeconfig").display()),
             format!("--controllers={}", controllers.join(",")),
             "--leader-elect=false".to_owned(),
+            format!("--cluster-signing-cert-file={}", file("ca.crt").display()),
+            format!("--cluster-signing-key-file={}", file("ca.key").display()),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", free_port()),
         ];
@@ -301,6 +317,8 @@ fn api_server_arguments(
         ),
         format!("--token-auth-file={}", file("tokens", &tokens)),
         "--authorization-mode=RBAC".to_owned(),
+        // As kubeadm sets it: cells register with such tokens.
+        "--enable-bootstrap-token-auth=true".to_owned(),
         // Loopback, so that a Service's address refuses at once instead of leading anywhere.
         "--service-cluster-ip-range=127.77.0.0/16".to_owned(),
         "--disable-admission-plugins=ServiceAccount".to_owned(),

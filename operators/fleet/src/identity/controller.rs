@@ -14,6 +14,8 @@ use skep_runtime::controller::Settings as LoopSettings;
 use skep_runtime::{CancellationToken, Categorised, ControllerBuilder, Outcome, Reconcile, api_category};
 
 use super::NAME;
+use super::grant::Registrations;
+use super::registration::Registration;
 use super::verdict::{Denial, Verdict, judge};
 
 /// How the controller runs.
@@ -37,11 +39,11 @@ impl Default for Settings {
 /// A verdict that could not be reached or written; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The cell could not be read.
-    #[error("cannot read the cells")]
+    /// A cell, token or registration could not be read.
+    #[error("cannot read the cells, tokens or registrations")]
     Observe(#[source] kube::Error),
-    /// The verdict could not be written.
-    #[error("cannot write the verdict")]
+    /// The verdict, or what it rests on, could not be written.
+    #[error("cannot write the verdict, the use of the token or the registration")]
     Write(#[source] kube::Error),
 }
 
@@ -56,6 +58,7 @@ impl Categorised for Error {
 /// Judges signing requests until `shutdown`.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let reconciler = Identity {
+        registrations: Registrations::new(client.clone()),
         client: client.clone(),
         requesters: settings.requesters,
     };
@@ -66,6 +69,7 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
 }
 
 struct Identity {
+    registrations: Registrations,
     client: Client,
     requesters: Vec<String>,
 }
@@ -76,7 +80,11 @@ impl Reconcile<CertificateSigningRequest> for Identity {
     async fn reconcile(&self, request: &CertificateSigningRequest) -> Result<Outcome, Error> {
         // The cell is looked up only when everything else is right, by the name that is asked for.
         let verdict = match judge(request, &self.requesters, |_| true) {
-            Verdict::Approve(cell) if !self.is_cell(&cell).await? => {
+            Verdict::Approve(cell)
+            | Verdict::Register(Registration { cell, .. }, _)
+            | Verdict::Renew(Registration { cell, .. })
+                if !self.is_cell(&cell).await? =>
+            {
                 judge(request, &self.requesters, |_| false)
             }
             verdict => verdict,
@@ -85,8 +93,18 @@ impl Reconcile<CertificateSigningRequest> for Identity {
             Verdict::Foreign => Ok(Outcome::skipped("it is decided, or not about cells")),
             Verdict::Approve(cell) => {
                 let message = format!("the agent of cell {cell}");
-                self.write(request, "Approved", "CellAgent", &message).await?;
-                tracing::info!(request = request.name_any(), cell = cell.as_str(), "approved");
+                self.approve(request, "CellAgent", &message).await
+            }
+            Verdict::Register(asked, id) => {
+                let granted = self.registrations.register(request, &asked, &id).await?;
+                self.answer(request, &asked, "Registered", granted).await
+            }
+            Verdict::Renew(asked) => {
+                let granted = self.registrations.renew(&asked).await?;
+                self.answer(request, &asked, "Renewed", granted).await
+            }
+            Verdict::Issued(registration, end) => {
+                self.registrations.record(&registration, end).await?;
                 Ok(Outcome::Converged)
             }
             Verdict::Deny(denial) => self.deny(request, &denial).await,
@@ -102,6 +120,33 @@ impl Identity {
             .await
             .map_err(Error::Observe)?;
         Ok(found.is_some_and(|cell| cell.metadata.deletion_timestamp.is_none()))
+    }
+
+    async fn answer(
+        &self,
+        request: &CertificateSigningRequest,
+        asked: &Registration,
+        reason: &str,
+        granted: Result<(), Denial>,
+    ) -> Result<Outcome, Error> {
+        match granted {
+            Ok(()) => {
+                let message = format!("the agent of cell {}, registration {}", asked.cell, asked.name);
+                self.approve(request, reason, &message).await
+            }
+            Err(denial) => self.deny(request, &denial).await,
+        }
+    }
+
+    async fn approve(
+        &self,
+        request: &CertificateSigningRequest,
+        reason: &str,
+        message: &str,
+    ) -> Result<Outcome, Error> {
+        self.write(request, "Approved", reason, message).await?;
+        tracing::info!(request = request.name_any(), message, "approved");
+        Ok(Outcome::Converged)
     }
 
     async fn deny(&self, request: &CertificateSigningRequest, denial: &Denial) -> Result<Outcome, Error> {

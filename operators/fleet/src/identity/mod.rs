@@ -4,9 +4,14 @@
 //! of cells are somebody else's and left alone. Signing is Kubernetes' own signer's work.
 
 mod controller;
+mod grant;
+mod registration;
 mod verdict;
 
 pub use controller::{Error, Settings, run};
+pub use registration::{
+    BootstrapId, KeyName, Refusal, Registration, Use, check_standing, check_token, is_standing,
+};
 pub use verdict::{Denial, Verdict, judge};
 
 /// The controller's name: of its field manager, role and metrics.

@@ -89,6 +89,23 @@ where
     (reader, changes)
 }
 
+/// What `map` makes of each `C` that changes or goes, where its metadata does not tell; what cannot be read is left out.
+pub fn changed<C, T>(
+    controller: &'static str,
+    api: Api<Guarded<C>>,
+    map: impl Fn(&C) -> T + Send + 'static,
+) -> impl Stream<Item = T> + Send + 'static
+where
+    C: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: Send + 'static,
+{
+    let changes = watcher::watcher(api, watcher::Config::default())
+        .default_backoff()
+        .touched_objects();
+    surviving(controller, C::kind(&()).into_owned(), changes)
+        .filter_map(move |object| future::ready(object.0.as_ref().ok().map(&map)))
+}
+
 fn surviving<T>(
     controller: &'static str,
     kind: String,
