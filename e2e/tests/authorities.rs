@@ -144,7 +144,7 @@ async fn authorities(secrets: &Api<Secret>) -> Result<[String; 2]> {
 
 /// Members and apiservers are made anew three times each, which takes minutes.
 #[tokio::test]
-async fn the_authorities_of_a_datastore_are_replaced_and_its_tenant_notices_nothing() {
+async fn the_authorities_of_a_datastore_are_replaced_and_its_tenant_goes_on() {
     let platform = Platform::connect().unwrap();
     let tenant = Tenant::create(&platform, "rotates", &[]).await.unwrap();
     let namespace = format!("cp-{}", platform.cpid("rotates").await.unwrap());

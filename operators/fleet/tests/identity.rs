@@ -173,3 +173,25 @@ fn usages_names_and_validity_are_bounded() {
         assert_eq!(denied(&long), Denial::Expiration);
     }
 }
+
+#[test]
+fn holders_of_tokens_and_registered_agents_ask_for_their_own_name_only() {
+    let name = format!("r{}", "a".repeat(25));
+    let user = format!("skep:cell:local:{name}");
+    let registered = params(&[
+        (DnType::CommonName, user.as_str()),
+        (DnType::OrganizationName, "skep:cells"),
+    ]);
+    let mut asked = request(&registered);
+    assert!(matches!(denied(&asked), Denial::Requester(_)));
+    asked.spec.username = Some("system:bootstrap:abcdef".to_owned());
+    // Another bootstrap token than ours, such as one that nodes join with.
+    asked.spec.groups = Some(vec!["system:bootstrappers:kubeadm".to_owned()]);
+    assert!(matches!(denied(&asked), Denial::Requester(_)));
+    asked.spec.groups = Some(vec!["system:bootstrappers:skep".to_owned()]);
+    assert!(matches!(denied(&asked), Denial::Key { .. }));
+    asked.spec.username = Some(user);
+    assert!(matches!(verdict(&asked), Verdict::Renew(of) if of.name == name));
+    asked.spec.username = Some("skep:cell:local".to_owned());
+    assert!(matches!(denied(&asked), Denial::Requester(_)));
+}

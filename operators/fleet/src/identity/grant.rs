@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use skep_api::{Cell, ClusterRegistration, ClusterRegistrationSpec, RegistrationToken};
 use skep_core::{labels, reasons};
@@ -63,7 +63,7 @@ impl Registrations {
             self.count(&token, asked).await?;
         }
         if known.is_none() {
-            self.create(&token, request, asked).await?;
+            self.create(&token, &cell, request, asked).await?;
         }
         Ok(Ok(()))
     }
@@ -151,6 +151,7 @@ impl Registrations {
     async fn create(
         &self,
         token: &RegistrationToken,
+        cell: &Cell,
         request: &CertificateSigningRequest,
         asked: &Registration,
     ) -> Result<(), Error> {
@@ -161,7 +162,9 @@ impl Registrations {
             key_fingerprint,
             revoked: false,
         };
-        let made = ClusterRegistration::new(&asked.name, spec);
+        let mut made = ClusterRegistration::new(&asked.name, spec);
+        // It goes with the cell: a later cell of the same name is nobody's yet.
+        made.metadata.owner_references = cell.owner_ref(&()).map(|owner| vec![owner]);
         let params = PostParams {
             field_manager: Some(labels::field_manager(NAME)),
             ..PostParams::default()

@@ -35,7 +35,7 @@ pub struct Lab {
 /// A key that asks, and the registration it makes.
 pub struct Key {
     pub registration: String,
-    key: KeyPem,
+    private: KeyPem,
     request: String,
 }
 
@@ -47,6 +47,10 @@ pub enum Answer {
 }
 
 impl Answer {
+    pub fn is_issued(&self) -> bool {
+        matches!(self, Self::Issued(_))
+    }
+
     pub fn leaf(self) -> Leaf {
         match self {
             Self::Issued(leaf) => *leaf,
@@ -87,7 +91,7 @@ impl Key {
         let key = KeyPem::parse(&pair.serialize_pem()).unwrap();
         Self {
             registration: String::new(),
-            key,
+            private: key,
             request,
         }
     }
@@ -97,8 +101,8 @@ impl Key {
         let key = KeyPem::parse(&pair.serialize_pem()).unwrap();
         Self {
             registration,
-            key,
-            request: request,
+            private: key,
+            request,
         }
     }
 }
@@ -265,7 +269,7 @@ impl Lab {
                 return Some(Answer::Denied(reason, message));
             }
             let pem = String::from_utf8(status.certificate?.0).ok()?;
-            let leaf = Leaf::from_pem(&pem, key.key.expose()).ok()?;
+            let leaf = Leaf::from_pem(&pem, key.private.expose()).ok()?;
             Some(Answer::Issued(Box::new(leaf)))
         })
         .await;
@@ -307,18 +311,18 @@ fn run(hub: Client) -> JoinSet<()> {
     running.spawn(async move {
         registration::run(client, registration::Settings::default(), all)
             .await
-            .unwrap()
+            .unwrap();
     });
     let (client, all) = (hub.clone(), shutdown());
     running.spawn(async move {
         identity::run(client, identity::Settings::default(), all)
             .await
-            .unwrap()
+            .unwrap();
     });
     running.spawn(async move {
         skep_cells::run(hub, skep_cells::Settings::default(), shutdown())
             .await
-            .unwrap()
+            .unwrap();
     });
     running
 }
