@@ -8,11 +8,13 @@ pub mod names;
 pub mod network;
 pub mod quantity;
 pub mod reasons;
+pub mod registration;
 pub mod version;
 
 pub use identity::{Cpid, Endpoint};
 pub use names::{CellName, ClusterName, Domain, ProjectName, Region, Zone};
 pub use network::TenantNetwork;
+pub use registration::{KeyName, Registration};
 pub use version::KubernetesVersion;
 
 /// The API group of every kind of the platform.

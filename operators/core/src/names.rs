@@ -133,6 +133,9 @@ label!(
     Zone, "zone", 20, []
 );
 
+/// What the user names of cells' agents at the hub begin with.
+pub(crate) const AGENT_PREFIX: &str = "skep:cell:";
+
 impl ProjectName {
     /// The namespace at the hub that is this project.
     pub fn namespace(&self) -> String {
@@ -148,12 +151,12 @@ impl CellName {
 
     /// The user name of this cell's agent at the hub.
     pub fn agent_user(&self) -> String {
-        format!("skep:cell:{}", self.0)
+        format!("{AGENT_PREFIX}{}", self.0)
     }
 
     /// The user name at the hub of this cell's agent under one registration.
     pub fn registered_user(&self, registration: &str) -> String {
-        format!("skep:cell:{}:{registration}", self.0)
+        format!("{AGENT_PREFIX}{}:{registration}", self.0)
     }
 }
 

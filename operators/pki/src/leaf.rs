@@ -124,6 +124,11 @@ impl Leaf {
         })
     }
 
+    /// Whether the key is the certificate's.
+    pub fn is_pair(&self) -> Result<bool, PkiError> {
+        inspect::is_pair(&self.certificate, &self.key)
+    }
+
     /// Whether this leaf is what `authority` would issue for `request`; the reason when it is not.
     pub fn reissue_reason(
         &self,

@@ -28,6 +28,6 @@ pub use pem::{CertificatePem, KeyPem, PublicKeyPem, RequestPem, bundle};
 pub use public_key::KeyKind;
 pub use request::{
     LARGEST_REQUEST, LONGEST_TTL, RequestError, RequestSummary, SHORTEST_TTL, ServingRequest, Subject,
-    check_request, describe_serving_request, new_request,
+    check_request, describe_serving_request, new_request, request_for,
 };
 pub use service_account::ServiceAccountKeys;

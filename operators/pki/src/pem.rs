@@ -4,8 +4,10 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rcgen::PublicKeyData;
 use x509_parser::pem::Pem;
 
+use crate::authority::new_pair;
 use crate::error::PkiError;
 
 pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
@@ -23,6 +25,22 @@ impl CertificatePem {
             Ok(([], _)) => Ok(Self::from_der(&der)),
             _ => Err(PkiError::NotCertificate),
         }
+    }
+
+    /// Reads one certificate or more, as a file of authorities holds them.
+    pub fn parse_bundle(text: &str) -> Result<Vec<Self>, PkiError> {
+        let (mut rest, mut found) = (text, Vec::new());
+        while found.is_empty() || !rest.trim().is_empty() {
+            let expected = CERTIFICATE;
+            match block(rest) {
+                Some((label, after, der)) if label == expected => {
+                    found.push(Self::parse(&encode(&der, expected))?);
+                    rest = after;
+                }
+                _ => return Err(PkiError::NotPem { expected }),
+            }
+        }
+        Ok(found)
     }
 
     pub(crate) fn from_der(der: &[u8]) -> Self {
@@ -68,6 +86,16 @@ impl KeyPem {
         let key = Self(text.to_owned());
         key.pair()?;
         Ok(key)
+    }
+
+    /// Makes a new key.
+    pub fn generate() -> Result<Self, PkiError> {
+        Ok(Self::of(&new_pair()?))
+    }
+
+    /// The public half, as `SubjectPublicKeyInfo` in DER.
+    pub fn public_key(&self) -> Result<Vec<u8>, PkiError> {
+        Ok(self.pair()?.subject_public_key_info())
     }
 
     pub(crate) fn of(pair: &rcgen::KeyPair) -> Self {

@@ -11,7 +11,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Version};
 
-use crate::authority::{CertificateAuthority, allow, new_pair};
+use crate::authority::{CertificateAuthority, allow};
 use crate::certify::{Name, certify, check_name, params};
 use crate::error::PkiError;
 use crate::inspect::{self, digest};
@@ -249,8 +249,14 @@ pub fn describe_serving_request(csr_pem: &str) -> Result<ServingRequest, Request
 
 /// Makes a new key and a request for it, for a client that keeps the key.
 pub fn new_request(common_name: &str, organizations: &[&str]) -> Result<(KeyPem, RequestPem), PkiError> {
+    let key = KeyPem::generate()?;
+    let request = request_for(&key, common_name, organizations)?;
+    Ok((key, request))
+}
+
+/// Makes a request for a key that is there.
+pub fn request_for(key: &KeyPem, common_name: &str, organizations: &[&str]) -> Result<RequestPem, PkiError> {
     check_name("common name", common_name)?;
-    let pair = new_pair()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
@@ -262,10 +268,10 @@ pub fn new_request(common_name: &str, organizations: &[&str]) -> Result<(KeyPem,
     }
     let action = PkiError::crypto("make a certificate signing request");
     let request = params
-        .serialize_request(&pair)
+        .serialize_request(&key.pair()?)
         .and_then(|request| request.pem())
         .map_err(action)?;
-    Ok((KeyPem::of(&pair), RequestPem(request)))
+    Ok(RequestPem(request))
 }
 
 fn decode(csr_pem: &str) -> Result<Vec<u8>, RequestError> {

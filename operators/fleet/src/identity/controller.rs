@@ -8,14 +8,13 @@ use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use skep_api::Cell;
-use skep_core::CellName;
 use skep_core::labels;
+use skep_core::{CellName, Registration};
 use skep_runtime::controller::Settings as LoopSettings;
 use skep_runtime::{CancellationToken, Categorised, ControllerBuilder, Outcome, Reconcile, api_category};
 
 use super::NAME;
 use super::grant::Registrations;
-use super::registration::Registration;
 use super::verdict::{Denial, Verdict, judge};
 
 /// How the controller runs.

@@ -6,7 +6,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use skep_api::{Cell, ClusterRegistration, ClusterRegistrationSpec, RegistrationToken};
-use skep_core::{labels, reasons};
+use skep_core::{KeyName, Registration, labels, reasons};
 use skep_runtime::conditions::{ConditionStatus, Conditions};
 use tokio::sync::Mutex;
 use x509_parser::certification_request::X509CertificationRequest;
@@ -15,7 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use super::NAME;
 use super::controller::Error;
-use super::registration::{BootstrapId, KeyName, Refusal, Registration, Use, check_standing, check_token};
+use super::registration::{BootstrapId, Refusal, Use, check_standing, check_token};
 use super::verdict::Denial;
 
 /// The hub's tokens and registrations.

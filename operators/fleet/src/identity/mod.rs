@@ -9,9 +9,8 @@ mod registration;
 mod verdict;
 
 pub use controller::{Error, Settings, run};
-pub use registration::{
-    BootstrapId, KeyName, Refusal, Registration, Use, check_standing, check_token, is_standing,
-};
+pub use registration::{BootstrapId, Refusal, Use, check_standing, check_token, is_standing};
+pub use skep_core::{KeyName, Registration};
 pub use verdict::{Denial, Verdict, judge};
 
 /// The controller's name: of its field manager, role and metrics.

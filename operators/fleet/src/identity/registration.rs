@@ -1,46 +1,12 @@
-//! What a registration is named after, and whether a token buys it: pure.
+//! Whether a token buys a registration, and whether one stands: pure.
 
-use std::fmt::Write;
-
-use data_encoding::BASE32_NOPAD;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use sha2::{Digest, Sha256};
 use skep_api::{Cell, ClusterRegistration, RegistrationToken};
-use skep_core::{CellName, REGISTERING};
+use skep_core::{REGISTERING, Registration};
 
 /// What the API server calls the holder of a bootstrap token.
 const BOOTSTRAP_PREFIX: &str = "system:bootstrap:";
-/// The characters of base32 in a registration's name: 125 bits of the key's hash.
-const NAME_CHARACTERS: usize = 25;
-
-/// The identity of one agent: its cell, and the name of its `ClusterRegistration`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
-    /// The cell.
-    pub cell: CellName,
-    /// The name of the `ClusterRegistration`.
-    pub name: String,
-}
-
-impl Registration {
-    /// Reads both parts of a user name.
-    pub fn parse(cell: &str, name: &str) -> Option<Self> {
-        let rest = name.strip_prefix('r')?;
-        let is_name = rest.len() == NAME_CHARACTERS
-            && rest.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
-        let name = is_name.then(|| name.to_owned())?;
-        Some(Self {
-            cell: cell.parse().ok()?,
-            name,
-        })
-    }
-
-    /// The user name at the hub.
-    pub fn user(&self) -> String {
-        self.cell.registered_user(&self.name)
-    }
-}
 
 /// The public half of a bootstrap token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,32 +18,6 @@ impl BootstrapId {
         let id = user.strip_prefix(BOOTSTRAP_PREFIX)?;
         let is_ours = groups.iter().any(|group| group == REGISTERING);
         is_ours.then(|| Self(id.to_owned()))
-    }
-}
-
-/// What a public key makes of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyName {
-    /// The name of its registration.
-    pub name: String,
-    /// Its SHA-256 in hexadecimal.
-    pub fingerprint: String,
-}
-
-impl KeyName {
-    /// Of a key as `SubjectPublicKeyInfo` in DER.
-    pub fn of(key: &[u8]) -> Self {
-        let hash = Sha256::digest(key);
-        let text = BASE32_NOPAD.encode(&hash).to_lowercase();
-        let fingerprint = hash.iter().fold(String::new(), |mut text, byte| {
-            // Writing to a String never fails.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Self {
-            name: format!("r{}", &text[..NAME_CHARACTERS]),
-            fingerprint,
-        }
     }
 }
 

@@ -4,14 +4,14 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
-use skep_core::{CELL_AGENTS, CellName};
+use skep_core::{CELL_AGENTS, CellName, KeyName, Registration};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::{FromDer, ParsedExtension};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::LONGEST_SECONDS;
-use super::registration::{BootstrapId, KeyName, Refusal, Registration};
+use super::registration::{BootstrapId, Refusal};
 
 /// The signer of client certificates for the hub's API.
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
