@@ -4,7 +4,7 @@
 use anyhow::Context;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use skep_agent::{Settings, run};
+use skep_agent::{HubAccess, Settings, run};
 use skep_runtime::{client, shutdown, telemetry};
 
 #[tokio::main]
@@ -25,5 +25,6 @@ async fn main() -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: None,
     };
+    let hub = HubAccess::Account(Box::new(hub));
     Ok(run(cell, hub, settings, shutdown::on_signal()?).await?)
 }

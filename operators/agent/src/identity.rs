@@ -1,42 +1,57 @@
-//! The agent's own identity at the hub: a client certificate of a day, whose key never leaves this process.
+//! The agent's own identity at the hub: a client certificate of a day.
 //!
-//! The pod's own account asks for it and is used for nothing else at the hub. Renewal makes a new key and a
-//! new client; the old one serves until the new one is there.
+//! Where hub and cell are one cluster, the pod's own account asks for it, and the key never leaves this process
+//! ([`account`]). Where the hub is another cluster, a bootstrap token buys the first one, and key and certificate
+//! are kept in the cell ([`registered`]). Renewal makes a new key and a new client; the old one serves until the new
+//! one is there.
+
+mod account;
+pub mod directory;
+mod registered;
+mod request;
+mod stored;
 
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 use kube::config::AuthInfo;
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Client, Config};
 use serde_json::json;
-use skep_core::{CELL_AGENTS, CellName};
-use skep_pki::{CertificatePem, KeyPem, PkiError, RequestPem, describe, new_request};
+use skep_pki::{CertificatePem, KeyPem, PkiError, describe};
 use skep_runtime::client::{ClientError, ClientUse, build};
 use skep_runtime::error::chain;
 use skep_runtime::{Backoff, Categorised, api_category};
 use tokio::sync::watch;
 
-use crate::NAME;
+use self::account::Account;
+use self::directory::{DirectoryError, HubDirectory};
+use self::registered::Registered;
+use self::request::PATIENCE;
+use self::stored::StoreError;
 use crate::metrics::CERTIFICATE_END;
+use crate::{NAME, Settings};
 
-const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
-/// The validity that is asked for, in seconds: a day, the longest that the hub approves.
-const VALIDITY_SECONDS: i32 = 86_400;
-/// How long an answer is awaited before a new request is made.
-const PATIENCE: Duration = Duration::from_mins(5);
-/// The longest sleep until renewal: the clock may jump while a machine is suspended.
-const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+/// The longest sleep until renewal: the clock may jump while a machine is suspended, and a new token may come.
+const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 const BACKOFF: Backoff = Backoff {
     first: Duration::from_millis(500),
     longest: Duration::from_secs(15),
 };
+/// With a token requests cannot be deleted at the hub, and stay there for an hour.
+const REGISTERING_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    longest: Duration::from_mins(1),
+};
+
+/// How the agent comes to its certificate.
+pub enum HubAccess {
+    /// With the credentials of this configuration, where hub and cell are one cluster.
+    Account(Box<Config>),
+    /// With the bootstrap token of this directory, where the hub is another cluster.
+    Token(HubDirectory),
+}
 
 /// Why the agent has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +86,42 @@ pub enum IdentityError {
         /// The request's name.
         name: String,
     },
+    /// The directory of the hub is of no use.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The stored identity is of no use, or could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The hub does not know the bootstrap token.
+    #[error(
+        "the hub knows no bootstrap token {id}: it has expired, was revoked or is used up, or is another hub's; put a new one into {file}"
+    )]
+    UnknownToken {
+        /// The token's public id.
+        id: String,
+        /// The file of the token.
+        file: String,
+    },
+    /// The hub takes nothing from the certificate.
+    #[error(
+        "the hub takes nothing from the registration {registration} any more: it was revoked or is gone; put a new token into {file}"
+    )]
+    Refused {
+        /// The name of the registration.
+        registration: String,
+        /// The file of the token.
+        file: String,
+    },
+    /// The certificate has ended, and its key makes another name than its own.
+    #[error(
+        "the certificate of the registration {registration} has expired: revoke that registration at the hub and put a new token into {file}"
+    )]
+    Expired {
+        /// The name of the registration.
+        registration: String,
+        /// The file of the token.
+        file: String,
+    },
     /// The hub's client cannot be built.
     #[error("cannot build the client of the hub")]
     Client(#[source] ClientError),
@@ -87,6 +138,11 @@ impl Categorised for IdentityError {
             Self::Denied { .. } => "denied",
             Self::Failed { .. } => "signer",
             Self::Unanswered { .. } => "unanswered",
+            Self::Directory(_) => "hub-directory",
+            Self::Store(error) => error.category(),
+            Self::UnknownToken { .. } => "unknown-token",
+            Self::Refused { .. } => "refused",
+            Self::Expired { .. } => "expired",
             Self::Client(_) | Self::Config(_) => "config",
         }
     }
@@ -100,99 +156,91 @@ pub struct Certified {
 }
 
 /// What makes and renews the certificate.
-pub struct Identity {
-    requester: Client,
-    hub: Config,
-    cell: CellName,
+pub enum Identity {
+    /// By the pod's own account.
+    Account(Box<Account>),
+    /// By a bootstrap token, and then by the certificate itself.
+    Registered(Box<Registered>),
 }
 
-/// What a signing request has come to.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    Pending,
-    Issued(Vec<u8>),
+/// What a certificate is obtained for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// There is no client yet.
+    Start,
+    /// There is one, whose time is over or which is refused.
+    Renewal,
 }
 
 impl Identity {
-    /// Asks at `hub` with the credentials in it, for the certificate of this cell's agent.
-    pub fn new(mut hub: Config, cell: CellName) -> Result<Self, IdentityError> {
-        // The agent has its own backoff, which people wait for.
-        hub.default_retry = false;
-        let requester = build(hub.clone(), NAME, ClientUse::OwnCluster).map_err(IdentityError::Client)?;
-        Ok(Self { requester, hub, cell })
+    /// Makes nothing yet; `cell` is the client of the cell.
+    pub fn new(cell: Client, hub: HubAccess, settings: &Settings) -> Result<Self, IdentityError> {
+        Ok(match hub {
+            HubAccess::Account(config) => {
+                Self::Account(Box::new(Account::new(*config, settings.cell.clone())?))
+            }
+            HubAccess::Token(directory) => {
+                Self::Registered(Box::new(Registered::new(cell, directory, settings)))
+            }
+        })
     }
 
     /// Asks until there is a certificate.
     pub async fn obtain(&self) -> Certified {
-        let mut failures = 0_u32;
-        loop {
-            match self.try_obtain().await {
-                Ok(certified) => return certified,
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    let delay = BACKOFF.delay(failures, rand::random());
-                    let (category, retry_seconds) = (error.category(), delay.as_secs_f64());
-                    let error = chain(&error);
-                    tracing::warn!(
-                        category,
-                        failures,
-                        retry_seconds,
-                        error,
-                        "no certificate for the hub"
-                    );
-                    tokio::time::sleep(delay).await;
-                }
-            }
-        }
+        self.insist(Occasion::Start).await
     }
 
     /// Renews for as long as it is polled, and hands each new client to `clients`.
     pub async fn keep(&self, mut renew_at: Timestamp, clients: &watch::Sender<Client>) {
         loop {
-            let left = Timestamp::now().duration_until(renew_at);
-            let Ok(left) = Duration::try_from(left) else {
-                let certified = self.obtain().await;
-                renew_at = certified.renew_at;
-                clients.send_replace(certified.client);
-                continue;
+            let left = Duration::try_from(Timestamp::now().duration_until(renew_at));
+            let left = match left {
+                Ok(left) if !self.is_over(clients).await => left,
+                _ => {
+                    let certified = self.insist(Occasion::Renewal).await;
+                    renew_at = certified.renew_at;
+                    clients.send_replace(certified.client);
+                    continue;
+                }
             };
             // Never zero: the next look is past the moment, not at it.
             tokio::time::sleep(left.clamp(Duration::from_millis(100), LONGEST_SLEEP)).await;
         }
     }
 
-    async fn try_obtain(&self) -> Result<Certified, IdentityError> {
-        let (key, request) =
-            new_request(&self.cell.agent_user(), &[CELL_AGENTS]).map_err(IdentityError::Pki)?;
-        let requests: Api<CertificateSigningRequest> = Api::all(self.requester.clone());
-        let created = requests
-            .create(&PostParams::default(), &build_request(&self.cell, &request))
-            .await
-            .map_err(|source| IdentityError::Api("create", source))?;
-        let name = created.name_any();
-        let answer = tokio::time::timeout(PATIENCE, await_answer(&requests, &name)).await;
-        if let Err(error) = requests.delete(&name, &DeleteParams::default()).await {
-            // Kubernetes removes it after an hour.
-            tracing::debug!(name, error = chain(&error), "the signing request stays behind");
+    async fn insist(&self, occasion: Occasion) -> Certified {
+        let mut failures = 0_u32;
+        loop {
+            let (tried, backoff) = match self {
+                Self::Account(account) => (account.try_obtain().await, BACKOFF),
+                Self::Registered(registered) => (registered.try_obtain(occasion).await, REGISTERING_BACKOFF),
+            };
+            let error = match tried {
+                Ok(certified) => return certified,
+                Err(error) => error,
+            };
+            failures = failures.saturating_add(1);
+            let delay = backoff.delay(failures, rand::random());
+            let (category, retry_seconds) = (error.category(), delay.as_secs_f64());
+            let error = chain(&error);
+            tracing::warn!(
+                category,
+                failures,
+                retry_seconds,
+                error,
+                "no certificate for the hub"
+            );
+            tokio::time::sleep(delay).await;
         }
-        let pem = answer.map_err(|_| IdentityError::Unanswered { name: name.clone() })??;
-        self.certify(&key, &name, &pem)
     }
 
-    fn certify(&self, key: &KeyPem, name: &str, pem: &[u8]) -> Result<Certified, IdentityError> {
-        let text = String::from_utf8_lossy(pem);
-        let certificate = CertificatePem::parse(&text).map_err(IdentityError::Pki)?;
-        let description = describe(&certificate).map_err(IdentityError::Pki)?;
-        let mut config = self.hub.clone();
-        config.auth_info = auth_info(&certificate, key)?;
-        let client = build(config, NAME, ClientUse::OwnCluster).map_err(IdentityError::Client)?;
-        CERTIFICATE_END.set(description.not_after.as_second());
-        let fingerprint = description.fingerprint.as_str();
-        tracing::info!(request = name, fingerprint, until = %description.not_after, "certificate for the hub");
-        Ok(Certified {
-            client,
-            renew_at: description.renewal_time(),
-        })
+    /// Whether the client of the day is of no use before its time, and something can be done about it.
+    async fn is_over(&self, clients: &watch::Sender<Client>) -> bool {
+        let Self::Registered(registered) = self else {
+            return false;
+        };
+        let client = clients.borrow().clone();
+        registered.is_over(client).await
     }
 }
 
@@ -201,22 +249,19 @@ impl Certified {
     pub fn renew_at(&self) -> Timestamp {
         self.renew_at
     }
-}
 
-fn build_request(cell: &CellName, request: &RequestPem) -> CertificateSigningRequest {
-    CertificateSigningRequest {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("skep-agent-{cell}-")),
-            ..ObjectMeta::default()
-        },
-        spec: CertificateSigningRequestSpec {
-            signer_name: SIGNER.to_owned(),
-            request: ByteString(request.as_str().as_bytes().to_vec()),
-            usages: Some(vec!["digital signature".to_owned(), "client auth".to_owned()]),
-            expiration_seconds: Some(VALIDITY_SECONDS),
-            ..CertificateSigningRequestSpec::default()
-        },
-        status: None,
+    /// The client of a certificate at `hub`, whose own credentials are replaced.
+    fn new(mut hub: Config, certificate: &CertificatePem, key: &KeyPem) -> Result<Self, IdentityError> {
+        let description = describe(certificate).map_err(IdentityError::Pki)?;
+        hub.auth_info = auth_info(certificate, key)?;
+        let client = build(hub, NAME, ClientUse::OwnCluster).map_err(IdentityError::Client)?;
+        CERTIFICATE_END.set(description.not_after.as_second());
+        let fingerprint = description.fingerprint.as_str();
+        tracing::info!(fingerprint, until = %description.not_after, "certificate for the hub");
+        Ok(Self {
+            client,
+            renew_at: description.renewal_time(),
+        })
     }
 }
 
@@ -227,61 +272,6 @@ fn auth_info(certificate: &CertificatePem, key: &KeyPem) -> Result<AuthInfo, Ide
         "client-key-data": STANDARD.encode(key.expose()),
     }))
     .map_err(IdentityError::Config)
-}
-
-/// Awaits the verdict and the certificate by watch; reads again whenever a watch ends.
-async fn await_answer(
-    requests: &Api<CertificateSigningRequest>,
-    name: &str,
-) -> Result<Vec<u8>, IdentityError> {
-    loop {
-        let failed = |source| IdentityError::Api("read", source);
-        let request = requests.get(name).await.map_err(failed)?;
-        if let Answer::Issued(pem) = answer(&request)? {
-            return Ok(pem);
-        }
-        let version = request.resource_version().unwrap_or_default();
-        let only = WatchParams::default().fields(&format!("metadata.name={name}"));
-        let failed = |source| IdentityError::Api("watch", source);
-        let mut events = requests.watch(&only, &version).await.map_err(failed)?.boxed();
-        while let Some(event) = events.try_next().await.map_err(failed)? {
-            match event {
-                WatchEvent::Added(request) | WatchEvent::Modified(request) => {
-                    if let Answer::Issued(pem) = answer(&request)? {
-                        return Ok(pem);
-                    }
-                }
-                WatchEvent::Bookmark(_) => {}
-                // Reading it again tells why.
-                WatchEvent::Deleted(_) | WatchEvent::Error(_) => break,
-            }
-        }
-    }
-}
-
-fn answer(request: &CertificateSigningRequest) -> Result<Answer, IdentityError> {
-    let Some(status) = &request.status else {
-        return Ok(Answer::Pending);
-    };
-    let name = request.name_any();
-    for told in status.conditions.iter().flatten() {
-        let (reason, message) = (told.reason.clone(), told.message.clone().unwrap_or_default());
-        match told.type_.as_str() {
-            "Denied" => {
-                return Err(IdentityError::Denied {
-                    name,
-                    reason: reason.unwrap_or_default(),
-                    message,
-                });
-            }
-            "Failed" => return Err(IdentityError::Failed { name, message }),
-            _ => {}
-        }
-    }
-    Ok(match &status.certificate {
-        Some(certificate) if !certificate.0.is_empty() => Answer::Issued(certificate.0.clone()),
-        _ => Answer::Pending,
-    })
 }
 
 #[cfg(test)]

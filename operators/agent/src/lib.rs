@@ -19,14 +19,15 @@ mod work;
 
 use std::sync::Arc;
 
-use kube::{Client, Config};
+use kube::Client;
 use skep_core::CellName;
 use skep_runtime::backoff::Failures;
 use skep_runtime::{Applier, CancellationToken, Events};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use identity::IdentityError;
+pub use identity::directory::{DirectoryError, HubDirectory};
+pub use identity::{HubAccess, IdentityError};
 
 use crate::agent::Agent;
 use crate::hub::Hub;
@@ -71,15 +72,15 @@ pub enum AgentError {
 
 /// Runs the agent until `shutdown`.
 ///
-/// `client` is the cell's, with the agent's own account. `hub` is where the hub is; its credentials only ask
-/// for the agent's certificate. While the hub is down the agent tries on and loses nothing.
+/// `client` is the cell's, with the agent's own account. `hub` is where the hub is; its credentials or token only
+/// ask for the agent's certificate. While the hub is down the agent tries on and loses nothing.
 pub async fn run(
     client: Client,
-    hub: Config,
+    hub: HubAccess,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let identity = Identity::new(hub, settings.cell.clone()).map_err(AgentError::Hub)?;
+    let identity = Identity::new(client.clone(), hub, &settings).map_err(AgentError::Hub)?;
     let running = async {
         let certified = identity.obtain().await;
         let renew_at = certified.renew_at();

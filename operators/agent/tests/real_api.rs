@@ -119,7 +119,7 @@ async fn records_go_down_and_states_come_up() {
     let (hub, shutdown) = (Hub::of(&lab), CancellationToken::new());
     let agent = tokio::spawn(run(
         lab.agent_client(),
-        lab.agent_config(),
+        lab.hub_access(),
         settings(),
         shutdown.clone(),
     ));
@@ -211,7 +211,7 @@ async fn a_check_in_says_what_each_zone_has_and_what_is_taken() {
     let shutdown = CancellationToken::new();
     let agent = tokio::spawn(run(
         lab.agent_client(),
-        lab.agent_config(),
+        lab.hub_access(),
         settings(),
         shutdown.clone(),
     ));
@@ -253,7 +253,7 @@ async fn what_no_record_made_is_left_alone() {
     lab.cluster.apply(orphan).await;
     let agent = tokio::spawn(run(
         lab.agent_client(),
-        lab.agent_config(),
+        lab.hub_access(),
         settings(),
         shutdown.clone(),
     ));
@@ -322,7 +322,7 @@ async fn a_hub_that_was_down_is_taken_up_again() {
     let (hub, shutdown) = (Hub::of(&hub_lab), CancellationToken::new());
     let agent = tokio::spawn(run(
         cell.agent_client(),
-        hub_lab.agent_config(),
+        hub_lab.hub_access(),
         settings(),
         shutdown.clone(),
     ));

@@ -3,10 +3,12 @@
 //! Nothing is decided here; this is the wiring between the environment and the operators.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use kube::Client;
+use skep_agent::{HubAccess, HubDirectory};
 use skep_core::{CellName, Domain, KubernetesVersion, Region};
 use skep_provider::volumes::VolumesConfig;
 use skep_runtime::telemetry::{self, LogFormat};
@@ -39,6 +41,14 @@ pub struct RunArgs {
     /// Further names and addresses in the provisioning API's certificate.
     #[arg(long, env = "SKEP_API_NAMES", value_delimiter = ',')]
     pub api_names: Vec<String>,
+    /// The directory that says where the agent's hub is, if that is another cluster: server, ca.crt and token.
+    #[arg(
+        long = "hub",
+        value_name = "DIR",
+        env = "SKEP_HUB_DIR",
+        default_value = "/etc/skep/hub"
+    )]
+    pub hub_directory: PathBuf,
     /// The image that this pod runs, which makes datastores' data from snapshots.
     #[arg(long, env = "SKEP_IMAGE")]
     pub image: Option<String>,
@@ -235,8 +245,14 @@ async fn provision(client: Client, args: &RunArgs, shutdown: CancellationToken) 
 }
 
 async fn agent(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
-    // Where hub and cell are one, the hub is the cluster that the pod runs in.
-    let hub = kube::Config::infer().await.context("cannot find the hub")?;
+    let hub = if let Some(directory) = HubDirectory::find(&args.hub_directory) {
+        tracing::info!(directory = %args.hub_directory.display(), "the hub is another cluster");
+        HubAccess::Token(directory)
+    } else {
+        // Where hub and cell are one, the hub is the cluster that the pod runs in.
+        let config = kube::Config::infer().await.context("cannot find the hub")?;
+        HubAccess::Account(Box::new(config))
+    };
     let settings = skep_agent::Settings {
         cell: args.cell.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

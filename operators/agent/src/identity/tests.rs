@@ -1,8 +1,11 @@
+use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
-    CertificateSigningRequestCondition, CertificateSigningRequestStatus,
+    CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
 };
-use skep_pki::check_request;
+use skep_core::{CELL_AGENTS, CellName};
+use skep_pki::{check_request, new_request};
 
+use super::request::{Answer, answer, build_request};
 use super::*;
 
 fn cell() -> CellName {

@@ -3,9 +3,9 @@
 
 mod stand_ins;
 
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
-use skep_agent::Settings;
+use skep_agent::{HubAccess, Settings};
 use skep_api::DeploymentRecord;
 use skep_testing::{Cluster, Options};
 use tokio::task::JoinSet;
@@ -31,9 +31,11 @@ impl Lab {
         })
         .await;
         cluster.install_definitions().await;
-        cluster
-            .apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HUB_NAMESPACE}}))
-            .await;
+        for name in [HUB_NAMESPACE, "skep-system"] {
+            cluster
+                .apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+                .await;
+        }
         let manifests = [
             include_str!("../../../../manifests/rbac/agent.yaml"),
             include_str!("../../../../manifests/rbac/cells.yaml"),
@@ -53,9 +55,9 @@ impl Lab {
         lab
     }
 
-    /// The configuration of the agent's own account.
-    pub fn agent_config(&self) -> Config {
-        self.cluster.config(AGENT_TOKEN)
+    /// The hub as the agent's own account reaches it.
+    pub fn hub_access(&self) -> HubAccess {
+        HubAccess::Account(Box::new(self.cluster.config(AGENT_TOKEN)))
     }
 
     /// The client of the agent's own account.
