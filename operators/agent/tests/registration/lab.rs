@@ -108,8 +108,13 @@ impl Lab {
         let secrets: Api<Secret> = Api::namespaced(self.cluster.admin.clone(), "kube-system");
         let found = secrets.get(&format!("bootstrap-token-{id}")).await.unwrap();
         let secret = String::from_utf8(found.data.unwrap()["token-secret"].0.clone()).unwrap();
-        std::fs::write(self.directory.path().join("token"), format!("{id}.{secret}\n")).unwrap();
+        self.write_token(&format!("{id}.{secret}\n"));
         id
+    }
+
+    /// Puts this into the directory as the token.
+    pub fn write_token(&self, text: &str) {
+        std::fs::write(self.directory.path().join("token"), text).unwrap();
     }
 
     /// Takes the token out of the directory.

@@ -127,9 +127,16 @@ async fn a_denied_key_stays_until_another_token_is_put_there() {
     drop(agent);
     let first = lab.identity().await.unwrap();
     lab.revoke(&first.made).await;
-    // As if the answer had been lost: the same key asks again.
-    lab.put_certificate(None).await;
+    // Its certificate renews nothing any more.
+    lab.put_certificate(Some(&old_certificate(&lab, &first))).await;
     let _agent = lab.start_agent("one", lab.agent_client());
+    let told = lab.warned("RegistrationRefused").await;
+    assert!(
+        told.contains(&first.made) && told.contains("put a new token into"),
+        "{told}"
+    );
+    // As if its answer had been lost: the same key asks again with the same token.
+    lab.put_certificate(None).await;
     let told = lab.warned("RegistrationNotStanding").await;
     assert!(told.contains("register with a new key and token"), "{told}");
     let still = lab.identity().await.unwrap();
@@ -144,6 +151,27 @@ async fn a_denied_key_stays_until_another_token_is_put_there() {
     assert_eq!(second.user().unwrap(), format!("skep:cell:one:{}", second.made));
     assert_eq!(second.bootstrap_id, id);
     assert_eq!((lab.used("first").await, lab.used("second").await), (1, 1));
+    lab.checks_in("one").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_hub_does_not_know_is_told_and_another_one_takes_the_same_key() {
+    let lab = Lab::start(&["one"]).await;
+    lab.write_token("abc123.0123456789abcdef");
+    let _agent = lab.start_agent("one", lab.agent_client());
+    let told = lab.warned("UnknownToken").await;
+    assert!(
+        told.contains("no bootstrap token abc123") && !told.contains("0123456789abcdef"),
+        "{told}"
+    );
+    let first = lab.identity().await.unwrap();
+    assert_eq!((first.certificate, first.bootstrap_id.as_str()), (None, "abc123"));
+
+    let id = lab.put_token("eu", 1).await;
+    let second = lab
+        .identity_that("it is certified", |now| now.certificate.is_some())
+        .await;
+    assert_eq!((second.key, second.bootstrap_id), (first.key, id));
     lab.checks_in("one").await;
 }
 
