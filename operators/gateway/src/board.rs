@@ -45,9 +45,9 @@ impl Board {
         self.change(|snapshot| snapshot.replace(routes));
     }
 
-    /// Whether an apiserver of this control plane is ready and published; nothing without a route.
+    /// Whether an apiserver of this control plane is ready and published; nothing without a route in this cell.
     pub fn is_routed(&self, cpid: &Cpid) -> Option<bool> {
-        self.read(|snapshot| snapshot.route(cpid).map(|route| route.doors.api.is_ready()))
+        self.read(|snapshot| snapshot.route(cpid).and_then(Route::is_ready))
     }
 
     /// Every control plane that has a route.

@@ -1,17 +1,21 @@
 //! What the watches have shown so far, small: host names and addresses, by control plane.
 //!
+//! Of control planes in other cells it knows the records, where this cell is the hub too, and of these cells the front.
 //! A watch that starts again lists everything once more; until its end the earlier content counts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
-use skep_api::ControlPlane;
-use skep_core::Cpid;
+use skep_api::{Cell, ControlPlane, DeploymentRecord};
+use skep_core::{CellName, Cpid};
+use skep_runtime::error::chain;
 
-use crate::route::{Doors, HostNames, Route, doors, host_names, owner};
+use crate::front::{Front, FrontError};
+use crate::route::{Doors, HostNames, Route, Way, doors, host_names, owner, record_host_names};
 
 /// One kind's content.
 #[derive(Debug)]
@@ -44,6 +48,11 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
         BTreeSet::new()
     }
 
+    /// Takes the kind for one without objects, unless it was listed before.
+    fn assume_empty(&mut self) {
+        self.is_complete = true;
+    }
+
     fn end_listing(&mut self) -> BTreeSet<K> {
         let before = std::mem::replace(&mut self.live, std::mem::take(&mut self.listed));
         self.is_complete = true;
@@ -65,17 +74,133 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
     }
 }
 
-/// Both kinds' content.
-#[derive(Debug, Default)]
+/// A control plane in another cell, as its record tells it.
+#[derive(Debug, PartialEq)]
+struct Far {
+    hosts: HostNames,
+    is_ending: bool,
+}
+
+/// Why a cell's tenants cannot be reached.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+enum Unreachable {
+    /// The cell is gone.
+    #[error("there is no such cell")]
+    Gone,
+    /// Its address is none.
+    #[error("spec.gateway.address is of no use")]
+    Front(#[source] FrontError),
+    /// Its address would lead connections back here, and so on for ever.
+    #[error("spec.gateway.address is this cell's own")]
+    Own,
+}
+
+/// The content of all kinds.
+#[derive(Debug)]
 pub struct Inventory {
+    /// The namespace of this cell's own records, which give no route: its control planes do.
+    own: String,
     hosts: Table<Cpid, HostNames>,
     doors: Table<(Cpid, String), Doors>,
+    /// By the namespace of the cell's records.
+    fronts: Table<String, Result<Arc<Front>, FrontError>>,
+    /// By control plane and namespace.
+    far: Table<(Cpid, String), Far>,
+    /// The namespaces of cells of which it was told that their tenants cannot be reached.
+    told: BTreeSet<String>,
 }
 
 impl Inventory {
-    /// Whether both kinds were listed: before, what is missing may just not have been seen.
+    /// Nothing, in the cell of this name.
+    pub fn new(own: &CellName) -> Self {
+        Self {
+            own: own.namespace(),
+            hosts: Table::default(),
+            doors: Table::default(),
+            fronts: Table::default(),
+            far: Table::default(),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Whether all kinds were listed: before, what is missing may just not have been seen.
     pub fn is_complete(&self) -> bool {
-        self.hosts.is_complete && self.doors.is_complete
+        let here = self.hosts.is_complete && self.doors.is_complete;
+        here && self.fronts.is_complete && self.far.is_complete
+    }
+
+    /// Whether the control plane is in this cell, so that it has a status.
+    pub fn is_local(&self, cpid: &Cpid) -> bool {
+        self.hosts.live.contains_key(cpid)
+    }
+
+    /// Takes in an event of a cell; returns whose routes may have changed.
+    pub fn cell(&mut self, event: Event<DeserializeGuard<Cell>>) -> BTreeSet<Cpid> {
+        let is_listed = matches!(event, Event::InitDone);
+        let event = map(event, |object| {
+            let name = object.name_any().parse::<CellName>().ok()?;
+            let front = match object.0 {
+                Ok(cell) => cell.spec.gateway.address.parse().map(Arc::new),
+                Err(_) => Err(FrontError::Unreadable),
+            };
+            Some((name.namespace(), Some(front)))
+        });
+        let changed = event.map(|event| self.fronts.take(event)).unwrap_or_default();
+        // A check-in changes no address, so that cells cost nothing between changes.
+        if changed.is_empty() && !is_listed {
+            return BTreeSet::new();
+        }
+        let is_own = changed.contains(&self.own);
+        self.told
+            .retain(|namespace| !is_own && !changed.contains(namespace));
+        let keys = self.far.live.keys();
+        let concerned: Vec<(Cpid, String)> = keys
+            .filter(|(_, namespace)| is_listed || is_own || changed.contains(namespace))
+            .cloned()
+            .collect();
+        if self.fronts.is_complete {
+            let known = changed
+                .iter()
+                .filter(|namespace| self.fronts.live.contains_key(*namespace));
+            let namespaces = known.chain(concerned.iter().map(|(_, namespace)| namespace));
+            let namespaces: BTreeSet<String> = namespaces.cloned().collect();
+            self.tell(&namespaces);
+        }
+        concerned.into_iter().map(|(cpid, _)| cpid).collect()
+    }
+
+    /// Takes in an event of a record; returns whose routes may have changed.
+    pub fn record(&mut self, event: Event<DeserializeGuard<DeploymentRecord>>) -> BTreeSet<Cpid> {
+        let event = map(event, |object| {
+            let namespace = object.namespace().filter(|namespace| *namespace != self.own)?;
+            let cpid = object.name_any().parse::<Cpid>().ok()?;
+            // Also one that is being deleted: its control plane serves until the record is gone.
+            let far = object.0.ok().and_then(|record| {
+                let (_, hosts) = record_host_names(&record).ok()?;
+                let is_ending = record.metadata.deletion_timestamp.is_some();
+                Some(Far { hosts, is_ending })
+            });
+            Some(((cpid, namespace), far))
+        });
+        let changed = event.map(|event| self.far.take(event)).unwrap_or_default();
+        if self.fronts.is_complete {
+            let here = changed.iter().filter(|key| self.far.live.contains_key(*key));
+            let namespaces = here.map(|(_, namespace)| namespace.clone()).collect();
+            self.tell(&namespaces);
+        }
+        changed.into_iter().map(|(cpid, _)| cpid).collect()
+    }
+
+    /// Takes in that the cluster does not know cells, so that there are none; no route changes.
+    pub fn no_cells(&mut self) -> BTreeSet<Cpid> {
+        self.fronts.assume_empty();
+        BTreeSet::new()
+    }
+
+    /// Takes in that the cluster does not know records, so that there are none; no route changes.
+    pub fn no_records(&mut self) -> BTreeSet<Cpid> {
+        self.far.assume_empty();
+        BTreeSet::new()
     }
 
     /// Takes in an event of a control plane; returns whose routes may have changed.
@@ -106,28 +231,82 @@ impl Inventory {
         keys.into_iter().map(|(cpid, _)| cpid).collect()
     }
 
-    /// The route of one control plane, if it is there.
+    /// The route of one control plane, if it is there. In this cell it wins over records of other cells: it is moved,
+    /// and what is here is known first-hand.
     pub fn route(&self, cpid: &Cpid) -> Option<Route> {
-        let hosts = self.hosts.live.get(cpid)?.clone();
-        let slices = self.doors.live.range((cpid.clone(), String::new())..);
-        let own = slices
-            .take_while(|((of, _), _)| of == cpid)
-            .map(|(_, doors)| doors.clone());
-        Some(Route {
-            cpid: cpid.clone(),
-            hosts,
-            doors: own.collect(),
-        })
+        self.local_route(cpid).or_else(|| self.far_route(cpid))
     }
 
     /// Every route.
     pub fn routes(&self) -> Vec<Route> {
-        self.hosts
-            .live
-            .keys()
-            .filter_map(|cpid| self.route(cpid))
-            .collect()
+        let far = self.far.live.keys().map(|(cpid, _)| cpid);
+        let cpids: BTreeSet<&Cpid> = self.hosts.live.keys().chain(far).collect();
+        cpids.into_iter().filter_map(|cpid| self.route(cpid)).collect()
     }
+
+    fn local_route(&self, cpid: &Cpid) -> Option<Route> {
+        let hosts = self.hosts.live.get(cpid)?.clone();
+        let doors = of_cpid(&self.doors, cpid).map(|(_, doors)| doors.clone());
+        Some(Route {
+            cpid: cpid.clone(),
+            hosts,
+            way: Way::Local(doors.collect()),
+        })
+    }
+
+    /// Of several records the one that stays, then the one of the cell that comes first by name.
+    fn far_route(&self, cpid: &Cpid) -> Option<Route> {
+        let reachable =
+            of_cpid(&self.far, cpid).filter_map(|(namespace, far)| Some((far, self.front(namespace).ok()?)));
+        let (far, front) = reachable.min_by_key(|(far, _)| far.is_ending)?;
+        Some(Route {
+            cpid: cpid.clone(),
+            hosts: far.hosts.clone(),
+            way: Way::Far(front.clone()),
+        })
+    }
+
+    fn front(&self, namespace: &str) -> Result<&Arc<Front>, Unreachable> {
+        let known = self.fronts.live.get(namespace).ok_or(Unreachable::Gone)?;
+        let front = known
+            .as_ref()
+            .map_err(|error| Unreachable::Front(error.clone()))?;
+        let own = self.fronts.live.get(&self.own).and_then(|own| own.as_ref().ok());
+        if namespace != self.own && own.is_some_and(|own| own.host() == front.host()) {
+            return Err(Unreachable::Own);
+        }
+        Ok(front)
+    }
+
+    /// Tells once of each cell whose tenants cannot be reached.
+    fn tell(&mut self, namespaces: &BTreeSet<String>) {
+        for namespace in namespaces {
+            match self.front(namespace) {
+                Ok(_) => {
+                    self.told.remove(namespace);
+                }
+                Err(error) => {
+                    if self.told.insert(namespace.clone()) {
+                        tracing::warn!(
+                            namespace,
+                            error = chain(&error),
+                            "tenants of another cell are not routed to"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The rows of one control plane.
+fn of_cpid<'a, V>(
+    table: &'a Table<(Cpid, String), V>,
+    cpid: &'a Cpid,
+) -> impl Iterator<Item = (&'a str, &'a V)> {
+    let rows = table.live.range((cpid.clone(), String::new())..);
+    rows.take_while(move |((of, _), _)| of == cpid)
+        .map(|((_, second), value)| (second.as_str(), value))
 }
 
 /// Parses the object of an event; nothing if it is of no interest.
@@ -186,25 +365,184 @@ mod tests {
         .unwrap()
     }
 
+    fn new_inventory() -> Inventory {
+        Inventory::new(&"hub".parse().unwrap())
+    }
+
     fn guarded(object: ControlPlane) -> DeserializeGuard<ControlPlane> {
         serde_json::from_value(serde_json::to_value(object).unwrap()).unwrap()
     }
 
+    fn cell(name: &str, address: &str) -> DeserializeGuard<Cell> {
+        let network = json!({"nodes": "10.9.0.0/24", "pods": "10.10.0.0/16", "services": "10.11.0.0/16"});
+        serde_json::from_value(json!({
+            "apiVersion": "skep.dev/v1alpha1", "kind": "Cell", "metadata": {"name": name},
+            "spec": {
+                "region": "local", "domain": "skep.internal", "zones": ["a"], "network": network,
+                "gateway": {"address": address},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn record(of_cell: &str, index: usize, is_deleted: bool) -> DeserializeGuard<DeploymentRecord> {
+        let plane = control_plane(index, is_deleted);
+        let object = json!({
+            "apiVersion": "skep.dev/v1alpha1", "kind": "DeploymentRecord",
+            "metadata": {
+                "name": CPIDS[index], "namespace": format!("skep-cell-{of_cell}"),
+                "deletionTimestamp": plane.metadata.deletion_timestamp,
+            },
+            "spec": {
+                "tenant": plane.spec.tenant, "cpid": CPIDS[index], "revision": "0123456789abcdef",
+                "controlPlane": plane.spec,
+            },
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// Where the routes to other cells lead.
+    fn fronts(inventory: &Inventory) -> Vec<(String, Front)> {
+        let front = |route: Route| match route.way {
+            Way::Far(front) => Some((route.cpid.as_str().to_owned(), (*front).clone())),
+            Way::Local(_) => None,
+        };
+        inventory.routes().into_iter().filter_map(front).collect()
+    }
+
     #[test]
-    fn nothing_is_known_before_both_kinds_were_listed() {
-        let mut inventory = Inventory::default();
+    fn nothing_is_known_before_all_kinds_were_listed() {
+        let mut inventory = new_inventory();
         inventory.control_plane(Event::Init);
         inventory.control_plane(Event::InitApply(guarded(control_plane(0, false))));
         assert_eq!(inventory.control_plane(Event::InitDone).len(), 1);
-        assert!(!inventory.is_complete());
         inventory.endpoint_slice(Event::InitDone);
+        inventory.cell(Event::InitDone);
+        assert!(!inventory.is_complete());
+        inventory.record(Event::InitDone);
         assert!(inventory.is_complete());
-        assert!(!inventory.routes()[0].doors.api.is_ready());
+        assert_eq!(inventory.routes()[0].is_ready(), Some(false));
+    }
+
+    #[test]
+    fn a_cluster_that_knows_neither_cells_nor_records_has_none() {
+        let mut inventory = new_inventory();
+        inventory.control_plane(Event::InitDone);
+        inventory.endpoint_slice(Event::InitDone);
+        inventory.no_cells();
+        inventory.no_records();
+        assert!(inventory.is_complete());
+        // Who answers so when something was published already does not take it away.
+        inventory.cell(Event::Apply(cell("eu-1", "10.9.0.1:443")));
+        inventory.record(Event::Apply(record("eu-1", 0, false)));
+        inventory.no_cells();
+        inventory.no_records();
+        assert_eq!(
+            fronts(&inventory),
+            [(CPIDS[0].to_owned(), "10.9.0.1:443".parse().unwrap())]
+        );
+    }
+
+    #[test]
+    fn a_record_of_another_cell_leads_to_its_front_until_it_is_gone() {
+        let mut inventory = new_inventory();
+        inventory.cell(Event::Apply(cell("eu-1", "10.9.0.1:443")));
+        let changed = inventory.record(Event::Apply(record("eu-1", 0, false)));
+        assert_eq!(changed, [CPIDS[0].parse().unwrap()].into());
+        let route = inventory.routes().remove(0);
+        let names: Vec<_> = ["api", "node", "konnectivity"]
+            .map(|role| format!("{role}.{}.local.skep.internal", CPIDS[0]))
+            .into();
+        assert_eq!(route.hosts.iter().collect::<Vec<_>>(), names);
+        assert_eq!(
+            route.is_ready(),
+            None,
+            "only its own cell says whether it is ready"
+        );
+        assert!(!inventory.is_local(&route.cpid), "no status is written for it");
+        inventory.record(Event::Apply(record("eu-1", 0, true)));
+        assert_eq!(inventory.routes(), [route], "it serves while it is deleted");
+        inventory.record(Event::Delete(record("eu-1", 0, true)));
+        assert!(inventory.routes().is_empty());
+    }
+
+    #[test]
+    fn a_change_of_a_cells_address_changes_its_tenants_routes_and_no_others() {
+        let mut inventory = new_inventory();
+        inventory.cell(Event::Apply(cell("eu-1", "10.9.0.1:443")));
+        inventory.cell(Event::Apply(cell("eu-2", "10.9.0.2:443")));
+        inventory.record(Event::Apply(record("eu-1", 0, false)));
+        inventory.record(Event::Apply(record("eu-2", 1, false)));
+        let again = inventory.cell(Event::Apply(cell("eu-1", "10.9.0.1:443")));
+        assert!(again.is_empty(), "a check-in changes nothing");
+        let changed = inventory.cell(Event::Apply(cell("eu-1", "front.example.com:443")));
+        assert_eq!(changed, [CPIDS[0].parse().unwrap()].into());
+        let expected = [(0, "front.example.com:443"), (1, "10.9.0.2:443")];
+        let expected = expected.map(|(index, front)| (CPIDS[index].to_owned(), front.parse().unwrap()));
+        assert_eq!(fronts(&inventory), expected);
+    }
+
+    #[test]
+    fn a_cell_that_is_gone_or_whose_address_is_none_or_our_own_is_told_of_once() {
+        let mut inventory = new_inventory();
+        inventory.record(Event::Apply(record("eu-1", 0, false)));
+        assert!(inventory.told.is_empty(), "cells were not listed yet");
+        inventory.cell(Event::InitDone);
+        let told: BTreeSet<String> = ["skep-cell-eu-1".to_owned()].into();
+        assert_eq!(inventory.told, told, "there is no such cell");
+        inventory.cell(Event::Apply(cell("eu-1", "10.9.0.1:443")));
+        assert!(inventory.told.is_empty());
+        assert_eq!(inventory.routes().len(), 1);
+        for useless in ["10.9.0.1", "10.9.0.9:443"] {
+            inventory.cell(Event::Apply(cell("hub", "10.9.0.9:444")));
+            let changed = inventory.cell(Event::Apply(cell("eu-1", useless)));
+            assert_eq!(changed.len(), 1, "{useless}");
+            assert_eq!(inventory.told, told, "{useless}");
+            assert!(inventory.routes().is_empty(), "{useless}");
+        }
+        // Once this cell is elsewhere, that address is another's.
+        assert_eq!(inventory.cell(Event::Apply(cell("hub", "10.9.0.8:443"))).len(), 1);
+        assert_eq!(inventory.routes().len(), 1);
+        inventory.cell(Event::Delete(cell("eu-1", "10.9.0.9:443")));
+        assert!(inventory.routes().is_empty());
+        assert_eq!(inventory.told, told);
+    }
+
+    #[test]
+    fn of_two_records_the_one_that_stays_leads_the_way() {
+        let mut inventory = new_inventory();
+        inventory.cell(Event::Apply(cell("eu-1", "10.9.0.1:443")));
+        inventory.cell(Event::Apply(cell("eu-2", "10.9.0.2:443")));
+        inventory.record(Event::Apply(record("eu-1", 0, true)));
+        inventory.record(Event::Apply(record("eu-2", 0, false)));
+        assert_eq!(fronts(&inventory)[0].1, "10.9.0.2:443".parse().unwrap());
+        inventory.cell(Event::Delete(cell("eu-2", "10.9.0.2:443")));
+        assert_eq!(fronts(&inventory)[0].1, "10.9.0.1:443".parse().unwrap());
+    }
+
+    #[test]
+    fn records_of_this_cell_and_those_that_make_no_sense_give_no_route() {
+        let mut inventory = new_inventory();
+        for name in ["hub", "eu-1"] {
+            inventory.cell(Event::Apply(cell(name, "10.9.0.1:443")));
+        }
+        inventory.cell(Event::Apply(cell("eu-1", "10.9.0.2:443")));
+        inventory.record(Event::Apply(record("hub", 0, false)));
+        let mut other_name = serde_json::to_value(record("eu-1", 1, false).0.unwrap()).unwrap();
+        other_name["metadata"]["name"] = CPIDS[0].into();
+        inventory.record(Event::Apply(serde_json::from_value(other_name).unwrap()));
+        let mut unreadable = serde_json::to_value(record("eu-1", 2, false).0.unwrap()).unwrap();
+        unreadable["spec"] = 1.into();
+        inventory.record(Event::Apply(serde_json::from_value(unreadable).unwrap()));
+        let mut elsewhere = serde_json::to_value(record("eu-1", 1, false).0.unwrap()).unwrap();
+        elsewhere["metadata"]["namespace"] = "eu-1".into();
+        inventory.record(Event::Apply(serde_json::from_value(elsewhere).unwrap()));
+        assert!(inventory.routes().is_empty());
     }
 
     #[test]
     fn a_listing_replaces_what_went_unseen() {
-        let mut inventory = Inventory::default();
+        let mut inventory = new_inventory();
         inventory.control_plane(Event::Apply(guarded(control_plane(0, false))));
         inventory.control_plane(Event::Apply(guarded(control_plane(1, false))));
         inventory.control_plane(Event::Init);
@@ -219,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_control_plane_that_is_deleted_or_unreadable_has_no_route() {
-        let mut inventory = Inventory::default();
+        let mut inventory = new_inventory();
         inventory.control_plane(Event::Apply(guarded(control_plane(0, false))));
         inventory.control_plane(Event::Apply(guarded(control_plane(1, false))));
         inventory.control_plane(Event::Apply(guarded(control_plane(0, true))));
@@ -236,6 +574,39 @@ mod tests {
         NoPlane(usize),
         Slice(usize, u8, u8),
         NoSlice(usize, u8),
+        Cell(usize, usize),
+        NoCell(usize),
+        Record(usize, usize, bool),
+        NoRecord(usize, usize),
+    }
+
+    const CELLS: [&str; 3] = ["hub", "eu-1", "eu-2"];
+    const ADDRESSES: [&str; 4] = ["10.9.0.1:443", "10.9.0.2:443", "front.example.com:443", "nowhere"];
+
+    /// The far routes by the rules, one after the other.
+    fn expected_fronts(
+        planes: &BTreeMap<usize, ControlPlane>,
+        cells: &BTreeMap<usize, usize>,
+        records: &BTreeMap<(usize, usize), bool>,
+    ) -> Vec<(String, Front)> {
+        let own = cells.get(&0).copied();
+        let mut found = Vec::new();
+        for (index, cpid) in CPIDS.iter().enumerate() {
+            if planes
+                .get(&index)
+                .is_some_and(|plane| plane.metadata.deletion_timestamp.is_none())
+            {
+                continue;
+            }
+            let order = [(1, false), (2, false), (1, true), (2, true)];
+            let usable = order.into_iter().find_map(|(cell, is_ending)| {
+                let address = cells.get(&cell).filter(|address| Some(**address) != own)?;
+                let front = ADDRESSES[*address].parse().ok()?;
+                (records.get(&(cell, index)) == Some(&is_ending)).then_some(front)
+            });
+            found.extend(usable.map(|front| ((*cpid).to_owned(), front)));
+        }
+        found
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
@@ -245,37 +616,67 @@ mod tests {
             index.clone().prop_map(Step::NoPlane),
             (index.clone(), 0u8..2, 1u8..4)
                 .prop_map(|(index, number, host)| Step::Slice(index, number, host)),
-            (index, 0u8..2).prop_map(|(index, number)| Step::NoSlice(index, number)),
+            (index.clone(), 0u8..2).prop_map(|(index, number)| Step::NoSlice(index, number)),
+            (0..CELLS.len(), 0..ADDRESSES.len()).prop_map(|(cell, address)| Step::Cell(cell, address)),
+            (0..CELLS.len()).prop_map(Step::NoCell),
+            (0..CELLS.len(), index.clone(), any::<bool>())
+                .prop_map(|(cell, index, gone)| Step::Record(cell, index, gone)),
+            (0..CELLS.len(), index).prop_map(|(cell, index)| Step::NoRecord(cell, index)),
         ]
     }
 
     proptest! {
         #[test]
         fn events_lead_to_the_routes_of_the_objects_that_are_left(
-            steps in prop::collection::vec(any_step(), 0..30),
+            steps in prop::collection::vec(any_step(), 0..40),
         ) {
-            let mut inventory = Inventory::default();
+            let mut inventory = new_inventory();
             let (mut planes, mut slices) = (BTreeMap::new(), BTreeMap::new());
+            let (mut cells, mut records) = (BTreeMap::new(), BTreeMap::new());
             for step in steps {
-                match step {
+                let before = inventory.routes();
+                let changed = match step {
                     Step::Plane(index, gone) => {
                         planes.insert(index, control_plane(index, gone));
-                        inventory.control_plane(Event::Apply(guarded(control_plane(index, gone))));
+                        inventory.control_plane(Event::Apply(guarded(control_plane(index, gone))))
                     }
                     Step::NoPlane(index) => {
                         planes.remove(&index);
-                        inventory.control_plane(Event::Delete(guarded(control_plane(index, true))));
+                        inventory.control_plane(Event::Delete(guarded(control_plane(index, true))))
                     }
                     Step::Slice(index, number, host) => {
                         slices.insert((index, number), slice(index, number, host));
-                        inventory.endpoint_slice(Event::Apply(slice(index, number, host)));
+                        inventory.endpoint_slice(Event::Apply(slice(index, number, host)))
                     }
                     Step::NoSlice(index, number) => {
                         slices.remove(&(index, number));
-                        inventory.endpoint_slice(Event::Delete(slice(index, number, 1)));
+                        inventory.endpoint_slice(Event::Delete(slice(index, number, 1)))
                     }
+                    Step::Cell(name, address) => {
+                        cells.insert(name, address);
+                        inventory.cell(Event::Apply(cell(CELLS[name], ADDRESSES[address])))
+                    }
+                    Step::NoCell(name) => {
+                        cells.remove(&name);
+                        inventory.cell(Event::Delete(cell(CELLS[name], ADDRESSES[0])))
+                    }
+                    Step::Record(of_cell, index, gone) => {
+                        records.insert((of_cell, index), gone);
+                        inventory.record(Event::Apply(record(CELLS[of_cell], index, gone)))
+                    }
+                    Step::NoRecord(of_cell, index) => {
+                        records.remove(&(of_cell, index));
+                        inventory.record(Event::Delete(record(CELLS[of_cell], index, true)))
+                    }
+                };
+                let after = inventory.routes();
+                let local = after.iter().filter(|route| matches!(route.way, Way::Local(_))).cloned();
+                prop_assert_eq!(local.collect::<Vec<_>>(), routes(planes.values(), slices.values()));
+                prop_assert_eq!(fronts(&inventory), expected_fronts(&planes, &cells, &records));
+                let differ = before.iter().filter(|route| !after.contains(route));
+                for route in differ.chain(after.iter().filter(|route| !before.contains(route))) {
+                    prop_assert!(changed.contains(&route.cpid), "every change of a route is told");
                 }
-                prop_assert_eq!(inventory.routes(), routes(planes.values(), slices.values()));
             }
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod certificates;
+pub mod front;
 pub mod inventory;
 pub mod metrics;
 mod observe;

@@ -1,13 +1,16 @@
-//! What a control plane and its endpoint slices mean to the gateway: host names and addresses.
+//! What a control plane, its endpoint slices and its record mean to the gateway: host names and addresses.
 //!
 //! Parsing only. An object that makes no sense gives no route; it never stops the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
-use skep_api::ControlPlane;
+use skep_api::{ControlPlane, ControlPlaneSpec, DeploymentRecord};
 use skep_core::{Cpid, Endpoint};
+
+use crate::front::Front;
 
 /// The Service whose endpoint slices are a control plane's apiservers.
 pub const API_SERVICE: &str = "kube-apiserver";
@@ -24,6 +27,9 @@ pub enum RouteError {
     /// The object's name is no `cpid`.
     #[error("the name is no cpid")]
     Name(#[source] skep_core::identity::CpidError),
+    /// The record is not named after its control plane.
+    #[error("the name is not spec.cpid")]
+    OtherName,
     /// The region or domain cannot be part of a host name.
     #[error("spec.{field} cannot be part of a host name")]
     HostName {
@@ -118,6 +124,15 @@ impl FromIterator<Doors> for Doors {
     }
 }
 
+/// Which way connections for one control plane take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// To its pods in this cell.
+    Local(Doors),
+    /// To the gateway of the cell that it is in.
+    Far(Arc<Front>),
+}
+
 /// One control plane's way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -125,24 +140,17 @@ pub struct Route {
     pub cpid: Cpid,
     /// Under which names.
     pub hosts: HostNames,
-    /// To which addresses.
-    pub doors: Doors,
+    /// Which way.
+    pub way: Way,
 }
 
 impl Route {
-    /// Each name with the addresses behind it, in the order in which they are published.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Backends)> {
-        let HostNames {
-            api,
-            node,
-            konnectivity,
-        } = &self.hosts;
-        [
-            (api.as_str(), &self.doors.api),
-            (node.as_str(), &self.doors.api),
-            (konnectivity.as_str(), &self.doors.agents),
-        ]
-        .into_iter()
+    /// Whether an apiserver in this cell is ready; nothing of a control plane in another cell, which that cell tells.
+    pub fn is_ready(&self) -> Option<bool> {
+        match &self.way {
+            Way::Local(doors) => Some(doors.api.is_ready()),
+            Way::Far(_) => None,
+        }
     }
 }
 
@@ -153,20 +161,38 @@ impl Route {
 pub fn host_names(control_plane: &ControlPlane) -> Result<(Cpid, HostNames), RouteError> {
     let name = control_plane.metadata.name.as_deref().unwrap_or_default();
     let cpid = name.parse().map_err(RouteError::Name)?;
+    let hosts = hosts_of(&cpid, &control_plane.spec)?;
+    Ok((cpid, hosts))
+}
+
+/// The identity and the host names of a record's control plane.
+///
+/// # Errors
+/// When the name is not the `cpid`, or the region or the domain cannot be part of a host name.
+pub fn record_host_names(record: &DeploymentRecord) -> Result<(Cpid, HostNames), RouteError> {
+    let name = record.metadata.name.as_deref().unwrap_or_default();
+    let cpid = name.parse().map_err(RouteError::Name)?;
+    if record.spec.cpid != name {
+        return Err(RouteError::OtherName);
+    }
+    let hosts = hosts_of(&cpid, &record.spec.control_plane)?;
+    Ok((cpid, hosts))
+}
+
+fn hosts_of(cpid: &Cpid, spec: &ControlPlaneSpec) -> Result<HostNames, RouteError> {
     let wrong = |field| move |source| RouteError::HostName { field, source };
-    let region = control_plane.spec.region.parse().map_err(wrong("region"))?;
-    let domain = control_plane.spec.domain.parse().map_err(wrong("domain"))?;
+    let region = spec.region.parse().map_err(wrong("region"))?;
+    let domain = spec.domain.parse().map_err(wrong("domain"))?;
     let Endpoint {
         api,
         node,
         konnectivity,
-    } = Endpoint::new(&cpid, &region, &domain);
-    let hosts = HostNames {
+    } = Endpoint::new(cpid, &region, &domain);
+    Ok(HostNames {
         api,
         node,
         konnectivity,
-    };
-    Ok((cpid, hosts))
+    })
 }
 
 /// Whose endpoint slice this is: nobody's outside of the namespaces of control planes.
@@ -223,7 +249,7 @@ fn endpoint_backends(endpoint: &SliceEndpoint, port: u16) -> Backends {
     backends
 }
 
-/// The routes of a set of objects.
+/// The routes of a set of this cell's objects.
 pub fn routes<'a>(
     control_planes: impl IntoIterator<Item = &'a ControlPlane>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
@@ -241,7 +267,8 @@ pub fn routes<'a>(
     named
         .map(|(cpid, hosts)| {
             let doors = by_owner.remove(&cpid).into_iter().flatten().collect();
-            Route { cpid, hosts, doors }
+            let way = Way::Local(doors);
+            Route { cpid, hosts, way }
         })
         .collect()
 }

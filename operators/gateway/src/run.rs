@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use skep_api::ControlPlane;
-use skep_core::SYSTEM_NAMESPACE;
+use skep_core::{CellName, SYSTEM_NAMESPACE};
 use skep_runtime::error::chain;
 use skep_runtime::{Applier, CancellationToken, ControllerBuilder};
 use tokio::net::TcpListener;
@@ -32,6 +32,8 @@ const CERTIFICATES_RETRY: Duration = Duration::from_secs(2);
 /// How the gateway's controller runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The name of this cell: records of others give routes to their gateways.
+    pub cell: CellName,
     /// Where the xDS server listens.
     pub listen: SocketAddr,
     /// The namespace of its certificates and its Service.
@@ -40,9 +42,11 @@ pub struct Settings {
     pub runtime: skep_runtime::Settings,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// The usual ones in the cell of this name.
+    pub fn new(cell: CellName) -> Self {
         Self {
+            cell,
             listen: SocketAddr::from(([0, 0, 0, 0], 18000)),
             namespace: SYSTEM_NAMESPACE.to_owned(),
             runtime: skep_runtime::Settings::default(),
@@ -77,6 +81,7 @@ pub enum Error {
 /// When it cannot listen or serve; everything else is retried.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let Settings {
+        cell,
         listen,
         namespace,
         runtime,
@@ -89,11 +94,11 @@ pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken
         complete,
         touched,
     };
-    let watching = tokio::spawn(
-        shutdown
-            .clone()
-            .run_until_cancelled_owned(watch_routes(client.clone(), publisher)),
-    );
+    let watching = tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch_routes(
+        client.clone(),
+        cell,
+        publisher,
+    )));
 
     // An Envoy must never be told of a world that is not known yet: it would drop every route.
     let starting = async {

@@ -130,7 +130,7 @@ impl Snapshot {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::route::{Doors, HostNames};
+    use crate::route::{Doors, HostNames, Way};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -144,7 +144,14 @@ pub(crate) mod tests {
                 node: host("node"),
                 konnectivity: host("konnectivity"),
             },
-            doors,
+            way: Way::Local(doors),
+        }
+    }
+
+    pub(crate) fn far_route(cpid: &str, front: &str) -> Route {
+        Route {
+            way: Way::Far(std::sync::Arc::new(front.parse().unwrap())),
+            ..route(cpid, &[])
         }
     }
 
@@ -160,6 +167,16 @@ pub(crate) mod tests {
     const CPIDS: [&str; 4] = ["caaaaaaaaa", "cbbbbbbbbb", "cccccccccc", "cddddddddd"];
 
     fn any_route() -> impl Strategy<Value = Route> {
+        prop_oneof![any_local_route(), any_far_route()]
+    }
+
+    fn any_far_route() -> impl Strategy<Value = Route> {
+        let fronts = ["10.9.0.1:443", "10.9.0.2:443", "front.example.com:443"];
+        (0..CPIDS.len(), prop::sample::select(fronts.to_vec()))
+            .prop_map(|(index, front)| far_route(CPIDS[index], front))
+    }
+
+    fn any_local_route() -> impl Strategy<Value = Route> {
         (0..CPIDS.len(), prop::collection::btree_set(1u8..5, 0..3)).prop_map(|(index, hosts)| {
             let addresses: Vec<String> = hosts.iter().map(|host| format!("10.0.0.{host}:6443")).collect();
             let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();

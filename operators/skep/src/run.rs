@@ -224,7 +224,7 @@ async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationTok
         Controller::Gateway => {
             let settings = skep_gateway::Settings {
                 listen: args.xds_address,
-                ..skep_gateway::Settings::default()
+                ..skep_gateway::Settings::new(args.cell.clone())
             };
             skep_gateway::run(client, settings, shutdown).await?;
         }

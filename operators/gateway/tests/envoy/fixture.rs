@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep_gateway::board::Board;
-use skep_gateway::route::{HostNames, Route};
+use skep_gateway::route::{HostNames, Route, Way};
 use skep_gateway::{server, tls};
 use skep_pki::{CertificateAuthority, LeafRequest, San};
 use skep_runtime::CancellationToken;
@@ -157,7 +157,15 @@ pub fn route(cpid: &str, addresses: &[SocketAddr]) -> Route {
             node,
             konnectivity,
         },
-        doors,
+        way: Way::Local(doors),
+    }
+}
+
+/// The route to a tenant of another cell with this front.
+pub fn far_route(cpid: &str, front: &str) -> Route {
+    Route {
+        way: Way::Far(Arc::new(front.parse().unwrap())),
+        ..route(cpid, &[])
     }
 }
 

@@ -4,7 +4,9 @@
 //! Envoy is `SKEP_TEST_ENVOY`, else the newest one in the distribution's cache.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod far;
 mod fixture;
+mod hub;
 mod process;
 mod scale;
 mod tenants;
