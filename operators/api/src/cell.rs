@@ -33,7 +33,13 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("self.region == oldSelf.region").message("region is immutable").field_path(".region"),
     validation = Rule::new("!has(oldSelf.pool) || (has(self.pool) && self.pool == oldSelf.pool)")
-        .message("pool is immutable").field_path(".pool")
+        .message("pool is immutable").field_path(".pool"),
+    validation = Rule::new("has(self.provider) == has(oldSelf.provider) && (!has(self.provider) || self.provider == oldSelf.provider)")
+        .message("provider is immutable").field_path(".provider"),
+    validation = Rule::new("!has(self.provider) || has(self.pool)")
+        .message("a cell that a provider makes belongs to a pool").field_path(".pool"),
+    validation = Rule::new("!has(oldSelf.nodesPerZone) || (has(self.nodesPerZone) && self.nodesPerZone >= oldSelf.nodesPerZone)")
+        .message("a cell only grows").field_path(".nodesPerZone")
 )]
 pub struct CellSpec {
     /// The `CellPool` that the cell belongs to; a cell of none takes tenants, and no pool counts on it.
@@ -56,6 +62,14 @@ pub struct CellSpec {
     /// No new tenants while true; those that are there stay.
     #[serde(default)]
     pub cordoned: bool,
+    /// Who makes the cell and removes it with this object, such as `local`; a cell of none is made elsewhere and registers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"), length(max = 20))]
+    pub provider: Option<String>,
+    /// How many nodes the provider makes in each zone, one when left out; it only grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 200))]
+    pub nodes_per_zone: Option<u8>,
 }
 
 /// The ranges of a cell.

@@ -32,7 +32,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.region == oldSelf.region").message("region is immutable").field_path(".region"),
-    validation = Rule::new("self.minCells <= self.maxCells").message("must be at most maxCells").field_path(".minCells")
+    validation = Rule::new("self.minCells <= self.maxCells").message("must be at most maxCells").field_path(".minCells"),
+    validation = Rule::new("!has(self.overcommitPercent) || self.overcommitPercent.all(key, key in ['cpu', 'memory', 'pods', 'volumes', 'datastore'] && self.overcommitPercent[key] >= 100 && self.overcommitPercent[key] <= 100000)")
+        .message("must be 100 to 100000 for cpu, memory, pods, volumes or datastore").field_path(".overcommitPercent")
 )]
 pub struct CellPoolSpec {
     /// The region of its cells.
@@ -70,6 +72,78 @@ pub struct CellPoolSpec {
     #[schemars(length(max = 9))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub zones: Vec<PoolZone>,
+    /// How many percent of what nodes can give may be promised to tenants, by dimension: 100, or more where they take less than
+    /// they ask for; 100 for those that are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 5))]
+    pub overcommit_percent: BTreeMap<String, i32>,
+    /// How further cells are ordered; none are where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<PoolOrder>,
+}
+
+/// How a pool's further cells are ordered, and what they are like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolOrder {
+    /// Who makes them: the value of `spec.provider` of the cells.
+    #[schemars(regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"), length(max = 20))]
+    pub provider: String,
+    /// Whether what is wanted is ordered, and whether somebody has to agree.
+    #[serde(default)]
+    pub mode: OrderMode,
+    /// How many cells the pool may have by approval; read in the mode `Approval` alone.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub approved: i32,
+    /// The domain of their tenants' host names.
+    #[schemars(length(min = 1, max = 100))]
+    pub domain: String,
+    /// The zones of each.
+    #[schemars(length(min = 1, max = 9))]
+    pub zones: Vec<String>,
+    /// Nodes in each zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 200))]
+    pub nodes_per_zone: Option<u8>,
+    /// For how many seconds a cell must have held no tenant before it is given back; only cells that were ordered are.
+    #[serde(default = "an_hour")]
+    #[schemars(range(min = 10, max = 31_536_000))]
+    pub idle_seconds: i64,
+    /// The networks that they may take, each once; those of cells that are there are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub networks: Vec<PoolNetwork>,
+}
+
+/// Whether a pool orders what it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum OrderMode {
+    /// It says what it would order.
+    #[default]
+    Shadow,
+    /// It orders as many cells as were approved.
+    Approval,
+    /// It orders by itself.
+    Automatic,
+}
+
+/// The network of one further cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolNetwork {
+    /// The range of the nodes.
+    pub nodes: String,
+    /// The range of the pods.
+    pub pods: String,
+    /// The range of the services.
+    pub services: String,
+    /// Where its gateway will be, `host:port`.
+    pub gateway: String,
+}
+
+fn an_hour() -> i64 {
+    3600
 }
 
 fn one() -> i32 {
@@ -128,10 +202,24 @@ pub struct CellPoolStatus {
     /// When more cells were first wanted, while they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_since: Option<Time>,
+    /// Cells that were ordered and hold no tenant, with since when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub idle: Vec<IdleCell>,
     /// The state in the standard form, `Sufficient` first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A cell without tenants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdleCell {
+    /// Its name.
+    pub name: String,
+    /// Since when.
+    pub since: Time,
 }
 
 /// The scarcest dimension of a pool.

@@ -19,7 +19,7 @@ pub mod snapshot_store;
 pub mod tenant_cluster;
 
 pub use cell::{Cell, CellSpec, CellStatus};
-pub use cell_pool::{CellPool, CellPoolSpec, CellPoolStatus};
+pub use cell_pool::{CellPool, CellPoolSpec, CellPoolStatus, OrderMode, PoolNetwork, PoolOrder};
 pub use certificate_request::{CertificateRequest, CertificateRequestSpec, CertificateRequestStatus};
 pub use cluster_profile::{ClusterProfile, ClusterProfileSpec};
 pub use cluster_registration::{ClusterRegistration, ClusterRegistrationSpec, ClusterRegistrationStatus};

@@ -30,6 +30,8 @@ pub const VALID: &str = "Valid";
 pub const SUFFICIENT: &str = "Sufficient";
 /// The condition that says whether a token still buys a registration.
 pub const USABLE: &str = "Usable";
+/// The condition that says whether a cell's provider has made all that was ordered.
+pub const BUILT: &str = "Built";
 /// The condition that says whether a change is under way.
 pub const PROGRESSING: &str = "Progressing";
 
@@ -57,6 +59,10 @@ pub const NOT_CHECKED_IN: &str = "NotCheckedIn";
 pub const NO_QUORUM: &str = "NoQuorum";
 /// No more members may be added or removed right now; the message says why.
 pub const BLOCKED: &str = "Blocked";
+/// The provider is at work; the message says at what.
+pub const BUILDING: &str = "Building";
+/// The provider has no room for it now; the message says of what.
+pub const EXHAUSTED: &str = "Exhausted";
 /// More of it is wanted; the message says what is scarce.
 pub const SHORT: &str = "Short";
 /// It is soon full; the message says when.
