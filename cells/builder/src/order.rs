@@ -4,13 +4,20 @@ use std::fmt;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
-use skep_core::{CellName, Region, Zone};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use skep_api::Cell;
+use skep_core::names::NameError;
+use skep_core::{CellName, Domain, Region, Zone};
+
+use crate::ProviderError;
 
 /// The longest token; EC2 takes client tokens of 64 ASCII characters, and some of them tell one request of a cell from another.
 const LONGEST_TOKEN: usize = 40;
 
 /// Names an order for ever, so that it may be repeated: whatever a provider makes for it carries it as a tag.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Token(String);
 
 /// A text that is no token.
@@ -37,6 +44,20 @@ impl FromStr for Token {
     }
 }
 
+impl TryFrom<String> for Token {
+    type Error = InvalidToken;
+
+    fn try_from(text: String) -> Result<Self, InvalidToken> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        token.0
+    }
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -44,7 +65,8 @@ impl fmt::Display for Token {
 }
 
 /// One cell as it shall be; the same order with more nodes lets it grow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Order {
     /// What it is found by.
     pub token: Token,
@@ -54,6 +76,8 @@ pub struct Order {
     pub pool: String,
     /// Where it is.
     pub region: Region,
+    /// The domain of its tenants' host names.
+    pub domain: Domain,
     /// Its zones; each has the same number of nodes.
     pub zones: Vec<Zone>,
     /// Nodes in each zone.
@@ -67,7 +91,7 @@ pub struct Order {
 }
 
 /// The ranges of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
     /// Nodes.
     pub nodes: Ipv4Net,
@@ -78,14 +102,14 @@ pub struct Ranges {
 }
 
 /// How a new cell's agent comes to the hub, once.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// The hub's API server, as a URL.
     pub hub: String,
     /// The authority of the hub's API server, as PEM.
     pub authority: String,
-    /// What buys one client certificate, `id.secret`; never to be logged.
-    pub token: String,
+    /// What buys one client certificate, `id.secret`, and is never to be logged; nothing where the agent has one already.
+    pub token: Option<String>,
 }
 
 impl fmt::Debug for Registration {
@@ -96,9 +120,103 @@ impl fmt::Debug for Registration {
     }
 }
 
+/// The order that a cell's spec stands for.
+///
+/// # Errors
+/// [`ProviderError::Invalid`] with the field below `spec` that no provider can act upon.
+pub(crate) fn order_of(
+    cell: &Cell,
+    token: Token,
+    registration: Registration,
+) -> Result<Order, ProviderError> {
+    let invalid = |field, message: String| ProviderError::Invalid { field, message };
+    let spec = &cell.spec;
+    let name = cell.name_any().parse();
+    let range = |field, text: &str| {
+        let parsed = text.parse::<Ipv4Net>();
+        parsed.map_err(|_| {
+            invalid(
+                field,
+                format!("{text:?} is no IPv4 range, and a provider makes no other"),
+            )
+        })
+    };
+    let zones = spec.zones.iter().map(|zone| zone.parse::<Zone>());
+    let zones = zones.collect::<Result<Vec<_>, _>>();
+    Ok(Order {
+        token,
+        cell: name.map_err(|error: NameError| invalid("metadata.name", error.to_string()))?,
+        pool: spec.pool.clone().unwrap_or_default(),
+        region: spec
+            .region
+            .parse()
+            .map_err(|error: NameError| invalid("region", error.to_string()))?,
+        domain: spec
+            .domain
+            .parse()
+            .map_err(|error: NameError| invalid("domain", error.to_string()))?,
+        zones: zones.map_err(|error| invalid("zones", error.to_string()))?,
+        nodes_per_zone: spec.nodes_per_zone.unwrap_or(1),
+        node_type: None,
+        ranges: Ranges {
+            nodes: range("network.nodes", &spec.network.nodes)?,
+            pods: range("network.pods", &spec.network.pods)?,
+            services: range("network.services", &spec.network.services)?,
+        },
+        registration,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_is_an_order_or_names_the_field_that_is_wrong() {
+        let text = "
+apiVersion: skep.dev/v1alpha1
+kind: Cell
+metadata: {name: local-2}
+spec:
+  pool: local
+  region: local
+  domain: skep.internal
+  zones: [a, b]
+  network: {nodes: 198.18.32.0/24, services: 198.18.36.0/22, pods: 198.18.48.0/20}
+  gateway: {address: '198.18.32.2:443'}
+  provider: local
+";
+        let order = |text: &str| {
+            let registration = Registration {
+                hub: String::new(),
+                authority: String::new(),
+                token: None,
+            };
+            order_of(
+                &serde_saphyr::from_str(text).unwrap(),
+                "t".parse().unwrap(),
+                registration,
+            )
+        };
+        let right = order(text).unwrap();
+        assert_eq!((right.zones.len(), right.nodes_per_zone), (2, 1));
+        let grown = text.replace(
+            "provider: local",
+            "provider: local, nodesPerZone: 3".replace(", ", "\n  ").as_str(),
+        );
+        assert_eq!(order(&grown).unwrap().nodes_per_zone, 3);
+        for (good, bad, field) in [
+            ("198.18.48.0/20", "fd00::/64", "network.pods"),
+            ("[a, b]", "[A]", "zones"),
+            ("region: local", "region: Local", "region"),
+        ] {
+            let refused = order(&text.replace(good, bad)).unwrap_err();
+            assert!(
+                matches!(refused, ProviderError::Invalid { field: wrong, .. } if wrong == field),
+                "{refused}"
+            );
+        }
+    }
 
     #[test]
     fn a_token_goes_into_any_tag() {
@@ -115,7 +233,7 @@ mod tests {
         let registration = Registration {
             hub: "https://hub:6443".to_owned(),
             authority: String::new(),
-            token: "abcdef.secret".to_owned(),
+            token: Some("abcdef.secret".to_owned()),
         };
         assert!(!format!("{registration:?}").contains("secret"));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::{Order, ProviderError, Token};
 
@@ -32,7 +33,8 @@ pub trait CellProvider: Send + Sync {
 }
 
 /// What an order would cost.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Quote {
     /// In thousandths of a dollar an hour.
     pub price_milli: i64,
@@ -43,7 +45,8 @@ pub struct Quote {
 }
 
 /// How far a cell has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Stage {
     /// Something is still missing.
     Building {
@@ -57,7 +60,8 @@ pub enum Stage {
 }
 
 /// What stands of a cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Described {
     /// Its nodes, by zone, with the number of those that run.
     pub nodes: Vec<(String, u32)>,
@@ -70,7 +74,8 @@ pub struct Described {
 }
 
 /// How far a deletion has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Deletion {
     /// Something is still there.
     Going {
@@ -84,7 +89,8 @@ pub enum Deletion {
 }
 
 /// Something that nobody asked for any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Leak {
     /// What it is, as `kind/id`.
     pub part: String,

@@ -8,6 +8,7 @@ pub(crate) fn order(nodes: &str, pods: &str, zones: &[&str], nodes_per_zone: u8)
         cell: "cell".parse().unwrap(),
         pool: "pool".to_owned(),
         region: "eu".parse().unwrap(),
+        domain: "skep.internal".parse().unwrap(),
         zones: zones.iter().map(|zone| zone.parse().unwrap()).collect(),
         nodes_per_zone,
         node_type: None,
@@ -19,7 +20,7 @@ pub(crate) fn order(nodes: &str, pods: &str, zones: &[&str], nodes_per_zone: u8)
         registration: Registration {
             hub: "https://hub:6443".to_owned(),
             authority: String::new(),
-            token: "a.b".to_owned(),
+            token: Some("a.b".to_owned()),
         },
     }
 }

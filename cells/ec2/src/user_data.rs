@@ -35,12 +35,16 @@ fn script(order: &Order, settings: &Settings, api: &str, node: &Node<'_>) -> Str
     let mut script = String::from("#!/bin/sh\nset -eu\numask 077\nmkdir -p /etc/skep\n");
     let (verb, config) = if node.is_first {
         let _ = writeln!(script, "mkdir -p {HUB}");
-        for (file, text) in [
-            ("server", &order.registration.hub),
-            ("ca.crt", &order.registration.authority),
-            ("token", &order.registration.token),
-        ] {
-            write_file(&mut script, &format!("{HUB}/{file}"), text);
+        let registration = &order.registration;
+        let files = [
+            ("server", Some(&registration.hub)),
+            ("ca.crt", Some(&registration.authority)),
+            ("token", registration.token.as_ref()),
+        ];
+        for (file, text) in files {
+            if let Some(text) = text {
+                write_file(&mut script, &format!("{HUB}/{file}"), text);
+            }
         }
         ("init", init(order, api, node, &token))
     } else {

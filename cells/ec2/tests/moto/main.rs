@@ -60,6 +60,7 @@ fn order(token: &str, nodes_per_zone: u8) -> Order {
         cell: "cell".parse().unwrap(),
         pool: "pool".to_owned(),
         region: "us-east-1".parse().unwrap(),
+        domain: "skep.internal".parse().unwrap(),
         zones: ["a", "b"].map(|zone| zone.parse().unwrap()).to_vec(),
         nodes_per_zone,
         node_type: None,
@@ -71,7 +72,7 @@ fn order(token: &str, nodes_per_zone: u8) -> Order {
         registration: Registration {
             hub: "https://hub:6443".to_owned(),
             authority: "-----BEGIN CERTIFICATE-----".to_owned(),
-            token: "abcdef.0123456789abcdef".to_owned(),
+            token: Some("abcdef.0123456789abcdef".to_owned()),
         },
     }
 }
