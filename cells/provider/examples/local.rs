@@ -97,6 +97,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 nodes_per_zone,
                 control_planes,
                 volumes_per_node: 24,
+                ranges: None,
                 volume_bytes: 2 << 30,
                 supervisor: vec![std::env::current_exe()?.into(), "machine".into()],
             };

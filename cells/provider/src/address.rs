@@ -138,6 +138,11 @@ impl Slot {
         self.at(4, 10)
     }
 
+    /// The slot that has exactly these ranges.
+    pub(crate) fn of(ranges: &Ranges) -> Option<Self> {
+        Self::all().find(|slot| slot.ranges() == *ranges)
+    }
+
     /// All three ranges.
     pub(crate) fn ranges(self) -> Ranges {
         Ranges {
@@ -168,6 +173,20 @@ mod tests {
         assert_eq!(last.dns().to_string(), "198.18.228.10");
         assert_eq!(last.node(15).to_string(), "198.18.224.26");
         assert!(Slot::try_from(8).is_err());
+    }
+
+    #[test]
+    fn only_a_slots_own_ranges_name_it() {
+        for slot in Slot::all() {
+            assert_eq!(Slot::of(&slot.ranges()), Some(slot));
+        }
+        let slot = Slot::try_from(2).unwrap();
+        let other = Slot::try_from(3).unwrap();
+        let mixed = Ranges {
+            pods: other.ranges().pods,
+            ..slot.ranges()
+        };
+        assert_eq!(Slot::of(&mixed), None);
     }
 
     #[test]

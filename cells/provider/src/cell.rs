@@ -100,6 +100,7 @@ mod tests {
             nodes_per_zone,
             control_planes,
             volumes_per_node: 24,
+            ranges: None,
             volume_bytes: 1 << 31,
             supervisor: Vec::new(),
         }

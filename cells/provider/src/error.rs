@@ -185,6 +185,9 @@ pub enum Refusal {
         /// Who has its slot.
         by: String,
     },
+    /// Ranges that no slot of the local plan has.
+    #[error("{0} are none of the local plan's; take those of a free /19 of 198.18.0.0/16")]
+    Ranges(String),
     /// Somebody else's interface or route has our addresses.
     #[error("addresses {range} are in use by interface {interface}; take it away, or use another machine")]
     RangeInUse {

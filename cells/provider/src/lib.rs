@@ -17,6 +17,7 @@ mod interface;
 mod join;
 mod layout;
 mod leftovers;
+pub mod local;
 mod machine;
 mod names;
 mod node;

@@ -20,6 +20,13 @@ impl Names {
         }
     }
 
+    /// The instance of a cell that this one is the hub of.
+    ///
+    /// No zone or tenant's name begins with a dash, so nothing of this instance ever has a name that the cell's would own.
+    pub(crate) fn cell_instance(&self, cell: &str) -> String {
+        format!("{}--{cell}", self.instance)
+    }
+
     /// The network namespace that holds the bridge and routes between pods and host.
     pub(crate) fn switch(&self) -> String {
         format!("{}-switch", self.instance)
@@ -104,6 +111,21 @@ mod tests {
         assert_eq!(one.len(), INTERFACE_NAME_LEN);
         assert_ne!(one, two);
         assert_eq!(one, interface("a-rather-long-one-a-1"));
+    }
+
+    #[test]
+    fn a_cell_owns_nothing_of_its_hub_and_the_hub_nothing_of_it() {
+        let hub = Names::new("skep");
+        // A cell may be called like a zone of the hub.
+        let instance = hub.cell_instance("a");
+        let cell = Names::new(&instance);
+        for name in ["skep-a-1", "skep-switch", "skep-front"] {
+            assert!(!cell.owns_netns(name, &["skep".to_owned()]), "{name}");
+        }
+        let registered = [instance];
+        assert!(!hub.owns_netns("skep--a-switch", &registered));
+        assert!(!hub.owns_netns("skep--a-a-1", &registered));
+        assert!(cell.owns_netns("skep--a-a-1", &["skep".to_owned()]));
     }
 
     #[test]

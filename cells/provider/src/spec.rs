@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::address::MAX_NODES;
+use crate::address::{MAX_NODES, Slot};
 use crate::error::Refusal;
 
 /// What `up` makes of this machine.
@@ -28,6 +29,8 @@ pub struct LocalSpec {
     pub control_planes: u8,
     /// Local volumes on each node.
     pub volumes_per_node: u16,
+    /// The address ranges, exactly as one of the local plan's has them; those of the lowest that is free when none are given.
+    pub ranges: Option<Ranges>,
     /// Size of a volume in bytes; the backing files are sparse.
     pub volume_bytes: u64,
     /// The command that becomes a machine's supervisor; `--config FILE` is added to it.
@@ -41,6 +44,8 @@ pub struct LocalCell {
     pub kubeconfig: PathBuf,
     /// Where the front proxy listens: 6443 the API, 443 the gateway, 8443 the provisioning API.
     pub front_address: IpAddr,
+    /// This machine's own address in the cell's network.
+    pub host_address: IpAddr,
     /// The node machines, by index.
     pub nodes: Vec<Node>,
     /// The address ranges.
@@ -83,6 +88,16 @@ pub struct Ranges {
     pub services: IpNet,
 }
 
+impl fmt::Display for Ranges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "nodes {}, pods {}, services {}",
+            self.nodes, self.pods, self.services
+        )
+    }
+}
+
 impl LocalSpec {
     /// The nodes that are asked for, zone by zone within each round, as (name, zone).
     pub(crate) fn wanted_nodes(&self) -> Vec<(String, String)> {
@@ -107,6 +122,11 @@ impl LocalSpec {
             if !seen.insert(zone) {
                 return Err(Refusal::DuplicateZone(zone.clone()));
             }
+        }
+        if let Some(ranges) = &self.ranges
+            && Slot::of(ranges).is_none()
+        {
+            return Err(Refusal::Ranges(ranges.to_string()));
         }
         if self.control_planes != 1 && self.control_planes != 3 {
             return Err(Refusal::ControlPlanes(self.control_planes));
@@ -145,6 +165,7 @@ mod tests {
             nodes_per_zone: 1,
             control_planes: 1,
             volumes_per_node: 24,
+            ranges: None,
             volume_bytes: 1 << 31,
             supervisor: Vec::new(),
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use skep_distro::{Artifacts, Progress};
 
+use crate::address::Slot;
 use crate::cell::Cell;
 use crate::error::{Error, Refusal};
 use crate::host::cgroup::Hierarchies;
@@ -49,6 +50,7 @@ pub async fn up(
     Ok(LocalCell {
         kubeconfig: layout.kubeconfig(),
         front_address: cell.slot.front().into(),
+        host_address: cell.slot.host().into(),
         nodes: cell.nodes.clone(),
         ranges: cell.slot.ranges(),
     })
@@ -62,7 +64,8 @@ async fn claim(
     stands: Option<&Cell>,
 ) -> Result<Cell, Error> {
     let names = Names::new(&spec.instance);
-    let had = stands.map(|cell| cell.slot);
+    let asked = spec.ranges.as_ref().and_then(Slot::of);
+    let had = stands.map(|cell| cell.slot).or(asked);
     let slot = registry.peek(&spec.instance, layout.home(), had)?;
     let cell = Cell::shape(spec, slot, stands)?;
     interfaces::check_free(slot, &names.bridge()).await?;
