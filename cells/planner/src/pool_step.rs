@@ -52,7 +52,7 @@ pub(crate) fn run(planning: &mut Planning<'_>) {
         }
         if wanted > 0 {
             order(planning, name, pool, &balance, wanted, binding);
-        } else if !is_short && balance.growth.is_some() {
+        } else if !is_short && (balance.growth.is_some() || pool.returns_idle) {
             retire(planning, name, pool, &balance);
         }
     }
@@ -309,7 +309,8 @@ fn allowance(pool: &Pool, balance: &Balance) -> (u32, Rule) {
     least.unwrap_or((0, Rule::Maximum))
 }
 
-/// Empties the cell with the fewest tenants where the others have room for all that comes by forecast, and it pays.
+/// Empties the cell with the fewest tenants where the others have room for all that comes by forecast, and it pays; one that holds
+/// none is given back without a forecast too, where its pool says so.
 fn retire(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balance) {
     let state = planning.draft.state;
     let own = || {
@@ -321,7 +322,7 @@ fn retire(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balan
     if is_busy || balance.active <= pool.minimum || balance.active <= 1 || pool.is_stopped {
         return;
     }
-    let active = own().filter(|(_, standing)| standing.cell.phase == Phase::Active);
+    let active = own().filter(|(_, standing)| standing.cell.phase == Phase::Active && !standing.cell.is_kept);
     let tenants = |slot: u32| planning.draft.held(slot).classes.iter().sum::<u32>();
     let Some((slot, standing)) = active.min_by_key(|(slot, standing)| (tenants(*slot), &standing.name))
     else {
@@ -335,7 +336,10 @@ fn retire(planning: &mut Planning<'_>, name: &Name, pool: &Pool, balance: &Balan
     });
     let saving = pool.price * state.policy.saving_hours;
     let disruption = f64::from(tenants(slot)) * state.policy.move_cost;
-    if !is_room || saving < state.policy.drain_ratio * disruption || saving <= 0.0 {
+    let pays = saving > 0.0 && saving >= state.policy.drain_ratio * disruption;
+    let is_empty = pool.returns_idle && tenants(slot) == 0;
+    let is_worth = is_empty || (balance.growth.is_some() && pays);
+    if !is_room || !is_worth {
         return;
     }
     let fit = planning.draft.held(slot).room.fill(&state.policy);

@@ -194,6 +194,7 @@ impl PoolDocument {
             budget: self.budget,
             is_stopped: self.stopped,
             is_shadow: self.shadow,
+            returns_idle: false,
             is_short: self.short,
             history: self.history.iter().map(day).collect(),
         }
@@ -249,6 +250,7 @@ impl CellDocument {
             headroom: pool.headroom,
             taints: self.taints,
             switches: self.switches,
+            is_kept: false,
         }
     }
 }

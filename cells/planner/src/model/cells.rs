@@ -42,6 +42,8 @@ pub struct Pool {
     pub is_stopped: bool,
     /// Whether plans are shown and not carried out.
     pub is_shadow: bool,
+    /// Whether a cell that holds nobody is given back without a forecast too: its pool waits until it was so for long.
+    pub returns_idle: bool,
     /// Whether more cells were found wanting last time: the memory of hysteresis.
     pub is_short: bool,
     /// What its tenants took at the end of each day, the oldest first.
@@ -98,6 +100,8 @@ pub struct Cell {
     pub taints: BTreeSet<Name>,
     /// Times of the switches of the last window.
     pub switches: Vec<Seconds>,
+    /// Whether it stays whatever would be saved: nobody can give it back.
+    pub is_kept: bool,
 }
 
 impl Cell {
@@ -113,6 +117,7 @@ impl Cell {
             headroom: pool.headroom,
             taints: BTreeSet::new(),
             switches: Vec::new(),
+            is_kept: false,
         }
     }
 

@@ -135,6 +135,7 @@ pub fn pool(name: Name) -> impl Strategy<Value = Pool> {
                 budget: limits.3,
                 is_stopped: flags.0,
                 is_shadow: flags.1,
+                returns_idle: flags.0,
                 is_short: flags.2,
                 history: history.into_iter().map(Vector::splat).collect(),
             },
@@ -170,6 +171,7 @@ pub fn cell() -> impl Strategy<Value = Cell> {
                 headroom,
                 taints,
                 switches,
+                is_kept: false,
             },
         )
 }
