@@ -23,6 +23,9 @@ pub enum Error {
     /// The watches of the fleet ended.
     #[error("the fleet cannot be watched")]
     Fleet,
+    /// A cell could not be ordered, closed or given back.
+    #[error("cannot {0} cell {1}")]
+    Order(&'static str, String, #[source] kube::Error),
     /// The plan broke off.
     #[error("the fleet cannot be planned")]
     Plan(#[source] tokio::task::JoinError),
@@ -35,7 +38,9 @@ impl Categorised for Error {
     fn category(&self) -> &'static str {
         match self {
             Self::Name(_) => "name",
-            Self::Observe { source, .. } | Self::Registrations(source) => api_category(source),
+            Self::Observe { source, .. } | Self::Registrations(source) | Self::Order(_, _, source) => {
+                api_category(source)
+            }
             Self::Fleet => "watch",
             Self::Plan(_) => "plan",
             Self::Apply(error) => error.category(),

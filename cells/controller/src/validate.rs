@@ -40,6 +40,8 @@ pub fn validate(spec: &CellSpec) -> Result<ValidCell, Vec<FieldError>> {
         network,
         gateway,
         cordoned: _,
+        provider: _,
+        nodes_per_zone: _,
     } = spec;
     let mut errors = Vec::new();
     let mut note = |field, message: String| errors.push(FieldError { field, message });

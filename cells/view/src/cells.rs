@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use skep_api::Cell;
+use skep_api::{Cell, CellPool};
 use skep_core::quantity::{MEBIBYTE, amount};
 use skep_core::reasons;
 use skep_planner::document::{Fault, MOST_OF_A_ZONE, milli};
@@ -12,7 +12,7 @@ use skep_planner::{Resource, Vector};
 use skep_runtime::conditions::is_true;
 
 use crate::Objects;
-use crate::pools::pool_name;
+use crate::pools::{find, pool_name, stretch};
 
 /// The dimensions that agents report, and how many of the quantity's unit one unit of the planner is.
 const REPORTED: [(Resource, f64); 5] = [
@@ -34,7 +34,7 @@ pub(crate) fn read(
     for cell in &objects.cells {
         let name = Name::from(cell.name_any());
         let pool = pool_name(cell, &objects.pools);
-        let read = cell_of(cell, &pool, pools.get(&pool));
+        let read = cell_of(cell, &pool, pools.get(&pool), find(objects, &pool));
         if let Some(fault) = &read.fault {
             faults.push(Fault::new(format!("cells.{name}.status.capacity"), fault.clone()));
         }
@@ -43,7 +43,7 @@ pub(crate) fn read(
     cells
 }
 
-fn cell_of(cell: &Cell, pool: &Name, policy: Option<&Pool>) -> Planned {
+fn cell_of(cell: &Cell, pool: &Name, policy: Option<&Pool>, object: Option<&CellPool>) -> Planned {
     let status = cell.status.as_ref();
     let last = status.and_then(|status| status.last_check_in.as_ref());
     let phase = match last {
@@ -53,7 +53,10 @@ fn cell_of(cell: &Cell, pool: &Name, policy: Option<&Pool>) -> Planned {
         Some(_) => Phase::Active,
     };
     let (zones, fault) = match reported(cell) {
-        Ok(zones) => (zones, None),
+        Ok(mut zones) => {
+            stretch(&mut zones, object);
+            (zones, None)
+        }
         // A cell that never checked in is as its pool says, and so is one that says nothing of use.
         Err(fault) => (expected(cell, policy), last.map(|_| fault)),
     };
@@ -67,6 +70,8 @@ fn cell_of(cell: &Cell, pool: &Name, policy: Option<&Pool>) -> Planned {
         headroom: policy.and_then(|pool| pool.headroom),
         taints: BTreeSet::new(),
         switches: Vec::new(),
+        // Only what was ordered is given back.
+        is_kept: cell.spec.provider.is_none(),
     }
 }
 
@@ -87,10 +92,12 @@ fn expected(cell: &Cell, policy: Option<&Pool>) -> Vec<Zone> {
 }
 
 /// The zones of a cell that reports them; nothing while it does not.
-pub(crate) fn template(cell: &Cell) -> Option<Vec<Zone>> {
-    reported(cell)
+pub(crate) fn template(cell: &Cell, pool: Option<&CellPool>) -> Option<Vec<Zone>> {
+    let mut zones = reported(cell)
         .ok()
-        .filter(|zones| zones.iter().all(|zone| !zone.is_lost))
+        .filter(|zones| zones.iter().all(|zone| !zone.is_lost))?;
+    stretch(&mut zones, pool);
+    Some(zones)
 }
 
 fn reported(cell: &Cell) -> Result<Vec<Zone>, String> {

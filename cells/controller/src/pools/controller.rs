@@ -6,18 +6,22 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
-use skep_api::CellPool;
-use skep_core::reasons;
+use serde_json::json;
+use skep_api::cell_pool::IdleCell;
+use skep_api::{Cell, CellPool, DeploymentRecord};
+use skep_core::{CellName, labels, reasons};
 use skep_planner::model::Name;
-use skep_runtime::conditions::find;
+use skep_runtime::conditions::{find, to_second};
 use skep_runtime::controller::Settings as LoopSettings;
 use skep_runtime::{Applier, CancellationToken, ControllerBuilder, Events, Outcome, Reconcile, StatusWrite};
 use tokio::sync::Mutex;
 
 use super::fleet::Fleet;
+use super::orders::{RETIRING, is_over, next_cell};
 use super::status::{Outlook, build_status};
 use super::{NAME, metrics};
 use crate::error::Error;
@@ -26,6 +30,9 @@ use crate::error::Error;
 const PAUSE: Duration = Duration::from_secs(2);
 /// Reports grow old without a change.
 const LOOK: Duration = Duration::from_mins(1);
+
+/// While a cell is being given back.
+const RETIRE_LOOK: Duration = Duration::from_secs(10);
 
 /// Looks after pools until `shutdown`.
 pub(crate) async fn run(
@@ -86,7 +93,11 @@ impl Reconcile<CellPool> for Pools {
         if self.applier.apply_status(pool, &status).await? == StatusWrite::Written {
             self.announce(pool, &status).await;
         }
-        Ok(Outcome::waiting("changes of the fleet", LOOK))
+        let cells = self.fleet.cells();
+        self.order(pool, outlook.ordered, cells.clone()).await?;
+        let retires = self.retire(pool, &status.idle, &cells).await?;
+        let next = if retires { RETIRE_LOOK } else { LOOK };
+        Ok(Outcome::waiting("changes of the fleet", next))
     }
 }
 
@@ -106,6 +117,129 @@ impl Pools {
         metrics::tell(outlooks.values());
         *last = Some((at, outlooks.clone()));
         Ok(outlooks)
+    }
+
+    /// Orders cells: as many as are wanted and allowed.
+    async fn order(&self, pool: &CellPool, count: u32, mut cells: Vec<Cell>) -> Result<(), Error> {
+        let api: Api<Cell> = Api::all(self.applier.client().clone());
+        for _ in 0..count {
+            let next = match next_cell(pool, &cells) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(()),
+                Err(why) => {
+                    let message = format!("a further cell is wanted: {why}");
+                    self.events.warning(pool, "NotOrdered", "Order", &message).await;
+                    return Ok(());
+                }
+            };
+            let name = next.name_any();
+            match api.create(&self.params(), &next).await {
+                Ok(made) => {
+                    let message = format!(
+                        "cell {name} is ordered of provider {}",
+                        made.spec.provider.as_deref().unwrap_or("?")
+                    );
+                    self.events.normal(pool, "CellOrdered", "Order", &message).await;
+                    cells.push(made);
+                }
+                // The cache has not seen yet what was ordered before.
+                Err(kube::Error::Api(told)) if told.is_already_exists() => return Ok(()),
+                Err(source) => return Err(Error::Order("order", name, source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes cells that held nobody for long, and gives back those that were closed and still do; says whether any is on its way.
+    async fn retire(&self, pool: &CellPool, idle: &[IdleCell], cells: &[Cell]) -> Result<bool, Error> {
+        let now = Timestamp::now();
+        let provider = pool.spec.order.as_ref().map(|order| &order.provider);
+        let pool_name = Some(pool.name_any());
+        let is_ours = |cell: &&Cell| {
+            cell.spec.pool == pool_name
+                && cell.spec.provider.is_some()
+                && cell.spec.provider.as_ref() == provider
+                && cell.metadata.deletion_timestamp.is_none()
+        };
+        let mut any = false;
+        for cell in cells.iter().filter(is_ours) {
+            let name = cell.name_any();
+            if cell.annotations().contains_key(RETIRING) {
+                any = true;
+                self.give_back(pool, cell).await?;
+            } else if let Some(idle) = idle.iter().find(|idle| idle.name == name) {
+                any = true;
+                if is_over(pool, idle, now) {
+                    self.close(cell, Some(now)).await?;
+                    let message = format!(
+                        "cell {name} holds no tenant since {} and takes no more",
+                        idle.since.0
+                    );
+                    self.events.normal(pool, "CellClosed", "Retire", &message).await;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Deletes exactly the closed cell that was looked at, or opens it again where a tenant came in the last moment.
+    async fn give_back(&self, pool: &CellPool, cell: &Cell) -> Result<(), Error> {
+        let name = cell.name_any();
+        let Ok(parsed) = name.parse::<CellName>() else {
+            return Ok(());
+        };
+        let namespace = parsed.namespace();
+        let records: Api<DeploymentRecord> = Api::namespaced(self.applier.client().clone(), &namespace);
+        let first = records.list_metadata(&ListParams::default().limit(1)).await;
+        let first = first.map_err(|source| Error::Observe { namespace, source })?;
+        if !first.items.is_empty() {
+            return self.close(cell, None).await;
+        }
+        let exactly = DeleteParams::default().preconditions(Preconditions {
+            uid: cell.uid(),
+            resource_version: cell.resource_version(),
+        });
+        let api: Api<Cell> = Api::all(self.applier.client().clone());
+        match api.delete(&name, &exactly).await {
+            Ok(_) => {
+                let message = format!("cell {name} is given back: it holds no tenant");
+                self.events.normal(pool, "CellRetired", "Retire", &message).await;
+                Ok(())
+            }
+            // It changed meanwhile, and is looked at again.
+            Err(kube::Error::Api(told)) if told.is_not_found() || told.is_conflict() => Ok(()),
+            Err(source) => Err(Error::Order("give back", name, source)),
+        }
+    }
+
+    /// Closes a cell to be given back, or opens it again; only as it was looked at.
+    async fn close(&self, cell: &Cell, at: Option<Timestamp>) -> Result<(), Error> {
+        let name = cell.name_any();
+        let body = json!({
+            "metadata": {
+                "uid": cell.uid(),
+                "resourceVersion": cell.resource_version(),
+                "annotations": {RETIRING: at.map(|at| to_second(at).to_string())},
+            },
+            "spec": {"cordoned": at.is_some()},
+        });
+        let api: Api<Cell> = Api::all(self.applier.client().clone());
+        let params = PatchParams {
+            field_manager: Some(labels::field_manager(NAME)),
+            ..PatchParams::default()
+        };
+        match api.patch(&name, &params, &Patch::Merge(body)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(told)) if told.is_not_found() || told.is_conflict() => Ok(()),
+            Err(source) => Err(Error::Order("close or open", name, source)),
+        }
+    }
+
+    fn params(&self) -> PostParams {
+        PostParams {
+            field_manager: Some(labels::field_manager(NAME)),
+            ..PostParams::default()
+        }
     }
 
     /// Tells of cells that begin or cease to suffice.

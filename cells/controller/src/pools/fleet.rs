@@ -53,6 +53,11 @@ impl Fleet {
         cells.is_ok() && profiles.is_ok() && classes.is_ok() && tenants.is_ok()
     }
 
+    /// Every cell that can be read.
+    pub fn cells(&self) -> Vec<Cell> {
+        readable(&self.cells)
+    }
+
     /// Everything as it is now; what cannot be read is left out.
     pub fn objects(&self) -> Objects {
         Objects::new(

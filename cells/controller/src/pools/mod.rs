@@ -1,10 +1,12 @@
 //! Pools: the planner looks at the whole fleet, and each pool says whether its cells suffice, what binds, and what is wanted.
 //!
-//! It reads and tells; nothing is built or emptied here.
+//! Where the pool says so, cells are ordered, and those that were and hold nobody are given back: as `Cell`s with a provider, which
+//! the builder has made and removed.
 
 mod controller;
 mod fleet;
 mod metrics;
+mod orders;
 mod status;
 
 pub(crate) use controller::run;

@@ -14,6 +14,8 @@ use skep_runtime::conditions::to_second;
 use skep_runtime::{ConditionStatus, Conditions};
 use skep_view::View;
 
+use super::orders::idle;
+
 /// The seed of chance between cells that are equally good: the pool's outlook is the same for all.
 const SEED: u64 = 0;
 
@@ -26,6 +28,10 @@ pub(super) struct Outlook {
     pub tenants: usize,
     /// How many cells more are wanted and allowed.
     pub wanted: u32,
+    /// How many of them are ordered.
+    pub ordered: u32,
+    /// The cells that are given back once they were empty for long enough.
+    pub drains: Vec<Name>,
     /// Whether the cells do not suffice.
     pub is_short: bool,
     /// Why more cells are wanted, and what forbids some of them.
@@ -46,6 +52,12 @@ impl Outlook {
                 *tenants.entry(cell.pool.clone()).or_default() += 1;
             }
         }
+        let homes: BTreeMap<Name, Name> = view
+            .input
+            .cells
+            .iter()
+            .map(|(name, cell)| (name.clone(), cell.pool.clone()))
+            .collect();
         let pools: Vec<(Name, bool)> = view
             .input
             .pools
@@ -55,7 +67,10 @@ impl Outlook {
         let (plan, report) = view.state().plan(SEED);
         let outlook = |(name, stood): (Name, bool)| {
             let count = tenants.get(&name).copied().unwrap_or(0);
-            let outlook = Self::of(&name, stood, count, (&plan, &report), &faults);
+            let mut outlook = Self::of(&name, stood, count, (&plan, &report), &faults);
+            let carried_out = plan.drains.iter().filter(|drain| !drain.is_shadow);
+            let own = carried_out.filter(|drain| homes.get(&drain.cell) == Some(&name));
+            outlook.drains = own.map(|drain| drain.cell.clone()).collect();
             (name, outlook)
         };
         pools.into_iter().map(outlook).collect()
@@ -88,7 +103,12 @@ impl Outlook {
         Self {
             report: report.pools.iter().find(|pool| pool.pool == name).cloned(),
             tenants,
-            wanted: orders.map(|order| order.cells).sum(),
+            wanted: orders.clone().map(|order| order.cells).sum(),
+            ordered: orders
+                .filter(|order| !order.is_shadow)
+                .map(|order| order.cells)
+                .sum(),
+            drains: Vec::new(),
             is_short: turned.map_or(stood, |turned| turned.is_short),
             reasons: told
                 .chain(refusals.clone().map(|refusal| refusal.detail.clone()))
@@ -156,6 +176,7 @@ pub(super) fn build_status(pool: &CellPool, outlook: &Outlook, now: Timestamp) -
             resource: resource.to_owned(),
             percent: percent(share),
         }),
+        idle: idle(pool, &outlook.drains, now),
         short_since: outlook
             .is_short
             .then(|| observed.short_since.unwrap_or(Time(to_second(now)))),
@@ -170,7 +191,10 @@ fn message(outlook: &Outlook) -> String {
     match (outlook.is_short, outlook.forbidden) {
         (true, Some(_)) => format!("{taken}: {}", outlook.reasons.join("; ")),
         (true, None) => {
+            let building = outlook.report.as_ref().map_or(0, |report| report.building);
             let wanted = match outlook.wanted {
+                0 if building > 0 => format!("{building} being built"),
+                more if more > 0 && more == outlook.ordered => format!("{more} more ordered"),
                 0 => "another cell was wanted and is not yet superfluous".to_owned(),
                 1 => "1 cell more is wanted; build it, and name this pool in its Cell".to_owned(),
                 more => {
