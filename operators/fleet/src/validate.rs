@@ -20,6 +20,8 @@ pub struct Catalog {
     pub classes: BTreeMap<String, SizeClassSpec>,
     /// Every cell.
     pub cells: Vec<Cell>,
+    /// The one way in for tenants of all cells, `host:port`; each cell's own gateway where there is none.
+    pub front: Option<String>,
 }
 
 /// What was decided of a tenant before, and stays unless its spec says otherwise.

@@ -39,6 +39,7 @@ fn catalog() -> Catalog {
     };
     let made = offered(&offer).unwrap();
     Catalog {
+        front: None,
         profiles: made
             .profiles
             .into_iter()

@@ -44,6 +44,7 @@ impl Catalog {
     /// Every field that is wrong, named below the spec: `version`, `network.pods`.
     pub fn check(&self, spec: &TenantClusterSpec, status: Option<&TenantClusterStatus>) -> Vec<FieldError> {
         let offered = validate::Catalog {
+            front: None,
             profiles: self
                 .profiles
                 .iter()

@@ -1,16 +1,17 @@
-//! The catalog from caches of cells, classes and profiles, and which tenants their changes concern.
+//! The catalog from caches of cells, pools, classes and profiles, and which tenants their changes concern.
 //!
 //! A cell's check-ins come every half minute; they wake only tenants that wait for a cell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::Stream;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
-use skep_api::{Cell, ClusterProfile, SizeClass, TenantCluster};
-use skep_core::reasons;
+use skep_api::{Cell, CellPool, ClusterProfile, SizeClass, TenantCluster};
+use skep_core::{Region, reasons};
 use skep_runtime::conditions::is_true;
 use skep_runtime::controller::{Guarded, changing_cache};
+use skep_view::Objects;
 
 use super::NAME;
 use crate::validate::Catalog;
@@ -21,25 +22,31 @@ pub struct Catalogs {
     profiles: Store<Guarded<ClusterProfile>>,
     classes: Store<Guarded<SizeClass>>,
     cells: Store<Guarded<Cell>>,
+    pools: Store<Guarded<CellPool>>,
+    front: Option<String>,
 }
 
 impl Catalogs {
     /// The caches, and a stream that fills them and yields each time one of them changed.
-    pub fn new(client: &Client) -> (Self, impl Stream<Item = ()> + Send + 'static) {
+    pub fn new(client: &Client, front: Option<String>) -> (Self, impl Stream<Item = ()> + Send + 'static) {
         let (profiles, profile_changes) =
             changing_cache(NAME, Api::<Guarded<ClusterProfile>>::all(client.clone()), |_| {});
         let (classes, class_changes) =
             changing_cache(NAME, Api::<Guarded<SizeClass>>::all(client.clone()), |_| {});
         let (cells, cell_changes) = changing_cache(NAME, Api::<Guarded<Cell>>::all(client.clone()), |_| {});
+        let (pools, pool_changes) =
+            changing_cache(NAME, Api::<Guarded<CellPool>>::all(client.clone()), |_| {});
         let changes = futures::stream::select(
             futures::stream::select(profile_changes, class_changes),
-            cell_changes,
+            futures::stream::select(cell_changes, pool_changes),
         );
         (
             Self {
                 profiles,
                 classes,
                 cells,
+                pools,
+                front,
             },
             changes,
         )
@@ -47,12 +54,13 @@ impl Catalogs {
 
     /// Whether every cache holds what the API held when its watch began.
     pub async fn is_filled(&self) -> bool {
-        let (profiles, classes, cells) = tokio::join!(
+        let (profiles, classes, cells, pools) = tokio::join!(
             self.profiles.wait_until_ready(),
             self.classes.wait_until_ready(),
-            self.cells.wait_until_ready()
+            self.cells.wait_until_ready(),
+            self.pools.wait_until_ready()
         );
-        profiles.is_ok() && classes.is_ok() && cells.is_ok()
+        profiles.is_ok() && classes.is_ok() && cells.is_ok() && pools.is_ok()
     }
 
     /// What is on offer now; objects that cannot be read are left out.
@@ -67,7 +75,33 @@ impl Catalogs {
                 .map(|c| (c.name_any(), c.spec))
                 .collect::<BTreeMap<_, _>>(),
             cells,
+            front: self.front.clone(),
         }
+    }
+}
+
+impl Catalogs {
+    /// Everything that a plan is made from, with the given tenants.
+    pub fn objects(&self, tenants: &Store<Guarded<TenantCluster>>) -> Objects {
+        Objects::new(
+            readable(&self.pools).collect(),
+            readable(&self.cells).collect(),
+            readable(&self.profiles).collect(),
+            readable(&self.classes).collect(),
+            readable(tenants).collect(),
+        )
+    }
+
+    /// Whether a region has a cell that belongs to a pool, so that the planner places its tenants.
+    pub fn is_planned(&self, region: &Region) -> bool {
+        let pools: BTreeSet<String> = readable(&self.pools)
+            .filter(|pool| pool.spec.region == region.as_str())
+            .map(|pool| pool.name_any())
+            .collect();
+        let in_pool = |cell: Cell| cell.spec.pool.is_some_and(|pool| pools.contains(&pool));
+        readable(&self.cells)
+            .filter(|cell| cell.spec.region == region.as_str())
+            .any(in_pool)
     }
 }
 

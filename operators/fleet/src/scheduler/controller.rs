@@ -5,12 +5,13 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::api::PartialObjectMeta;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use skep_api::{DeploymentRecord, TenantCluster};
 use skep_core::{CellName, Cpid, ProjectName, labels, reasons};
 use skep_runtime::conditions::is_true;
+use skep_runtime::controller::Guarded;
 use skep_runtime::{
     Applier, CancellationToken, ControllerBuilder, Events, Outcome, Reconcile, StatusWrite,
     controller::Settings as LoopSettings,
@@ -21,8 +22,10 @@ use super::catalog::{Catalogs, concerned};
 use super::decide::{Decision, Placement, decide, identity};
 use super::error::Error;
 use super::observe::{fetch_record, fetch_tenant};
+use super::planner::{Advice, Planner};
 use super::status::{Finding, build_status, is_converged};
 use super::{NAME, RECORD_FINALIZER, janitor};
+use crate::validate::{Catalog, validate};
 
 /// A tenant that waits for a cell is looked at again at least this often; a cell's change comes sooner.
 const NO_CELL_RETRY: Duration = Duration::from_mins(1);
@@ -41,20 +44,24 @@ pub struct Settings {
     pub controller: LoopSettings,
     /// The name of this pod or host in events.
     pub instance: Option<String>,
+    /// The one way in for tenants of all cells, `host:port`; each cell's own gateway where there is none.
+    pub front: Option<String>,
 }
 
 /// Runs the scheduler and its janitor until `shutdown`.
 pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
-    let (catalogs, changes) = Catalogs::new(&client);
+    let (catalogs, changes) = Catalogs::new(&client, settings.front.clone());
+    let builder =
+        ControllerBuilder::<TenantCluster>::new(NAME, Api::all(client.clone()), watcher::Config::default());
+    let tenants = builder.store();
     let reconciler = Scheduler {
         applier: Applier::new(client.clone(), NAME),
         events: Events::new(client.clone(), NAME, settings.instance),
         client: client.clone(),
         catalogs,
+        tenants: tenants.clone(),
+        planner: Planner::default(),
     };
-    let builder =
-        ControllerBuilder::<TenantCluster>::new(NAME, Api::all(client.clone()), watcher::Config::default());
-    let tenants = builder.store();
     let controller = builder
         .watches::<DeploymentRecord, _, _>(Api::all(client.clone()), watcher::Config::default(), tenant_of)
         .triggered_by(changes.flat_map(move |()| stream::iter(concerned(&tenants))));
@@ -82,6 +89,8 @@ struct Scheduler {
     applier: Applier,
     events: Events,
     catalogs: Catalogs,
+    tenants: Store<Guarded<TenantCluster>>,
+    planner: Planner,
 }
 
 impl Reconcile<TenantCluster> for Scheduler {
@@ -107,7 +116,9 @@ impl Reconcile<TenantCluster> for Scheduler {
         if tenant.metadata.deletion_timestamp.is_some() {
             return self.remove(tenant, &cpid).await;
         }
-        match decide(tenant, &self.catalogs.current())? {
+        let catalog = self.catalogs.current();
+        let advice = self.advice(tenant, &catalog).await?;
+        match decide(tenant, &catalog, advice.as_ref())? {
             Decision::Invalid(errors) => {
                 let told = errors
                     .iter()
@@ -124,18 +135,8 @@ impl Reconcile<TenantCluster> for Scheduler {
                 .await?;
                 Ok(Outcome::skipped(told))
             }
-            Decision::NoCell { region, refusals } => {
-                let told = refusals
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("; ");
-                let told = if told.is_empty() {
-                    "it has no cell".to_owned()
-                } else {
-                    told
-                };
-                let why = format!("no cell of region {region} can take the cluster: {told}");
+            Decision::NoCell { region, why } => {
+                let why = format!("no cell of region {region} can take the cluster: {why}");
                 self.warn(
                     tenant,
                     &cpid,
@@ -158,6 +159,23 @@ impl Reconcile<TenantCluster> for Scheduler {
 }
 
 impl Scheduler {
+    /// What the planner says to a tenant without a cell, where its region has cells of pools.
+    async fn advice(&self, tenant: &TenantCluster, catalog: &Catalog) -> Result<Option<Advice>, Error> {
+        if has_cell(tenant) {
+            return Ok(None);
+        }
+        // One that is refused by its fields waits for no cell.
+        let Ok(resolved) = validate(&tenant.spec, catalog, None) else {
+            return Ok(None);
+        };
+        if !self.catalogs.is_planned(&resolved.region) {
+            return Ok(None);
+        }
+        let objects = || self.catalogs.objects(&self.tenants);
+        let now = Timestamp::now().as_second();
+        self.planner.ask(tenant, objects, now).await
+    }
+
     /// Latches the cell, then writes the record, then says what the cell says.
     async fn place(
         &self,

@@ -3,11 +3,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use skep_api::{Cell, DeploymentRecord, TenantCluster, TenantReference};
-use skep_core::{CellName, Cpid, Endpoint, ProjectName};
+use skep_core::{CellName, Cpid, Endpoint, ProjectName, Region};
 
 use super::build::{Parts, build_record};
-use super::choose::{Refusal, choose};
+use super::choose::choose;
 use super::error::Error;
+use super::planner::Advice;
 use crate::validate::{Catalog, FieldError, Resolved, Standing, validate};
 
 /// What shall become of a tenant.
@@ -19,8 +20,8 @@ pub enum Decision {
     NoCell {
         /// The region that was asked for.
         region: String,
-        /// The region's cells and why each cannot take it.
-        refusals: Vec<Refusal>,
+        /// Why none can take it.
+        why: String,
     },
     /// Its cell is no longer registered; it stays what it is.
     CellGone(CellName),
@@ -55,11 +56,34 @@ pub fn identity(tenant: &TenantCluster) -> Result<Cpid, Error> {
     }
 }
 
-/// Decides.
+/// The cell of a tenant that has none: the planner's choice, or else one of those that belong to no pool.
+fn place_of(catalog: &Catalog, region: &Region, advice: Option<&Advice>) -> Result<CellName, String> {
+    let waits = match advice {
+        Some(Advice::Take(cell)) => return Ok(cell.clone()),
+        Some(Advice::Wait(why)) => Some(why.clone()),
+        None => None,
+    };
+    // A cell of a pool takes only whom the planner sends there.
+    let is_free = |cell: &&Cell| advice.is_none() || cell.spec.pool.is_none();
+    let cells: Vec<Cell> = catalog.cells.iter().filter(is_free).cloned().collect();
+    choose(&cells, region)
+        .map(|choice| choice.cell)
+        .map_err(|refusals| {
+            let others = refusals.iter().map(ToString::to_string);
+            let all: Vec<String> = waits.into_iter().chain(others).collect();
+            if all.is_empty() {
+                "it has no cell".to_owned()
+            } else {
+                all.join("; ")
+            }
+        })
+}
+
+/// Decides; `advice` is what the planner says where it places the tenants of the region.
 ///
 /// # Errors
 /// When the object is not one that the API stored, or the profile does not resolve.
-pub fn decide(tenant: &TenantCluster, catalog: &Catalog) -> Result<Decision, Error> {
+pub fn decide(tenant: &TenantCluster, catalog: &Catalog, advice: Option<&Advice>) -> Result<Decision, Error> {
     let cpid = identity(tenant)?;
     let reference = match reference(&tenant.metadata)? {
         Ok(reference) => reference,
@@ -77,13 +101,11 @@ pub fn decide(tenant: &TenantCluster, catalog: &Catalog) -> Result<Decision, Err
     };
     let cell = match standing {
         Some(standing) => standing.cell,
-        None => match choose(&catalog.cells, &resolved.region) {
-            Ok(choice) => choice.cell,
-            Err(refusals) => {
-                return Ok(Decision::NoCell {
-                    region: resolved.region.to_string(),
-                    refusals,
-                });
+        None => match place_of(catalog, &resolved.region, advice) {
+            Ok(cell) => cell,
+            Err(why) => {
+                let region = resolved.region.to_string();
+                return Ok(Decision::NoCell { region, why });
             }
         },
     };
@@ -135,7 +157,8 @@ fn place(
         traceparent,
     };
     let record = build_record(&parts).map_err(Error::Resolve)?;
-    let address = home.spec.gateway.address.clone();
+    let address = catalog.front.clone();
+    let address = address.unwrap_or_else(|| home.spec.gateway.address.clone());
     Ok(Placement {
         cell,
         resolved,

@@ -24,6 +24,9 @@ pub enum Error {
     /// A write failed.
     #[error("cannot write")]
     Apply(#[from] ApplyError),
+    /// The plan broke off.
+    #[error("the fleet cannot be planned")]
+    Plan(#[source] tokio::task::JoinError),
     /// The caches of cells, classes and profiles did not fill.
     #[error("the catalog's caches ended before they were filled")]
     Catalog,
@@ -36,6 +39,7 @@ impl Categorised for Error {
             Self::Resolve(_) => "resolve",
             Self::Incomplete(_) => "incomplete",
             Self::Apply(error) => error.category(),
+            Self::Plan(_) => "plan",
             Self::Catalog => "catalog",
         }
     }

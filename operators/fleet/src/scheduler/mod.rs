@@ -11,6 +11,7 @@ mod decide;
 mod error;
 mod janitor;
 mod observe;
+mod planner;
 mod status;
 
 #[cfg(test)]

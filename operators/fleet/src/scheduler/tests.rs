@@ -51,6 +51,7 @@ fn catalog(cells: Vec<Cell>) -> Catalog {
     };
     let made = offered(&offer).unwrap();
     Catalog {
+        front: None,
         profiles: made
             .profiles
             .into_iter()
@@ -81,7 +82,7 @@ spec: {}
 }
 
 fn placed(tenant: &TenantCluster, catalog: &Catalog) -> Box<Placement> {
-    match decide(tenant, catalog).unwrap() {
+    match decide(tenant, catalog, None).unwrap() {
         Decision::Placed(placement) => placement,
         other => panic!("{other:?}"),
     }
@@ -185,13 +186,13 @@ fn a_latched_cell_is_kept_whatever_else_there_is() {
         ..catalog
     };
     assert_eq!(
-        decide(&tenant, &gone).unwrap(),
+        decide(&tenant, &gone, None).unwrap(),
         Decision::CellGone("a".parse().unwrap())
     );
 
     tenant.status.as_mut().unwrap().version = None;
     assert!(
-        decide(&tenant, &gone).is_err(),
+        decide(&tenant, &gone, None).is_err(),
         "a tenant with a cell is never placed again"
     );
 }
@@ -213,7 +214,7 @@ fn a_change_of_class_changes_the_revision_only_then() {
 fn a_namespace_that_is_no_project_is_refused() {
     let mut tenant = tenant();
     tenant.metadata.namespace = Some("kube-system".to_owned());
-    match decide(&tenant, &catalog(vec![cell("local", 0, true)])).unwrap() {
+    match decide(&tenant, &catalog(vec![cell("local", 0, true)]), None).unwrap() {
         Decision::Invalid(errors) => assert_eq!(errors[0].field, "metadata.namespace"),
         other => panic!("{other:?}"),
     }
