@@ -89,6 +89,9 @@ pub enum Command {
         #[arg(long, default_value = "/dev/termination-log")]
         message: std::path::PathBuf,
     },
+    /// Make and remove machines of further cells as the hub asks; `skep up` starts this.
+    #[command(hide = true)]
+    ServeCells(platform::cells::ServeArgs),
     /// A node machine's first process.
     #[command(hide = true, subcommand)]
     Machine(MachineCommand),

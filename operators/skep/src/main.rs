@@ -74,6 +74,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::RecoverMember { volume, prepare } => Ok(recover_member::run(&volume, prepare).await?),
         Command::DrillMember { message } => Ok(drill_member::run(&message).await?),
         Command::RestoreMember { volume } => Ok(restore_member::run(&volume).await?),
+        Command::ServeCells(args) => {
+            Ok(platform::cells::serve(args, &context.home, context.global.verbose).await?)
+        }
         Command::Run(args) => Ok(run::run(args, context.global.verbose).await?),
         // Handled before a runtime is started: a machine's first process has none.
         Command::Machine(_) => Ok(()),

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -41,6 +42,9 @@ pub struct RunArgs {
     /// Further names and addresses in the provisioning API's certificate.
     #[arg(long, env = "SKEP_API_NAMES", value_delimiter = ',')]
     pub api_names: Vec<String>,
+    /// The one way in for tenants of all cells, `host:port` [default: each cell's own gateway].
+    #[arg(long, env = "SKEP_FRONT")]
+    pub front: Option<String>,
     /// The directory that says where the agent's hub is, if that is another cluster: server, ca.crt and token.
     #[arg(
         long = "hub",
@@ -55,6 +59,12 @@ pub struct RunArgs {
     /// The node that `local-volumes` looks after.
     #[arg(long, env = "SKEP_NODE", default_value = "")]
     pub node: String,
+    /// How `builder` reaches a provider of cells: a directory with the files `name`, `url`, `ca.crt` and `token`.
+    #[arg(long, env = "SKEP_PROVIDER_DIR", default_value = "/etc/skep/provider")]
+    pub provider: PathBuf,
+    /// The hub's API server as the agents of further cells reach it, a URL.
+    #[arg(long, env = "SKEP_HUB_SERVER", default_value = "")]
+    pub hub_server: String,
     /// Where metrics and health are served.
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub metrics_address: SocketAddr,
@@ -77,6 +87,8 @@ pub enum Controller {
     Registration,
     /// Hub: keeps each cell's readiness and its agent's rights.
     Cells,
+    /// Hub: has ordered cells made and removed by their provider.
+    Builder,
     /// Hub: the provisioning API.
     Provision,
     /// Cell: pulls records and reports back.
@@ -188,6 +200,7 @@ async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationTok
         Controller::Scheduler => {
             let settings = skep_fleet::scheduler::Settings {
                 instance,
+                front: args.front.clone(),
                 ..Default::default()
             };
             skep_fleet::scheduler::run(client, settings, shutdown).await?;
@@ -206,6 +219,7 @@ async fn start(controller: Controller, args: &RunArgs, shutdown: CancellationTok
             };
             skep_cells::run(client, settings, shutdown).await?;
         }
+        Controller::Builder => builder(client, args, shutdown).await?,
         Controller::Provision => provision(client, args, shutdown).await?,
         Controller::Agent => agent(client, args, shutdown).await?,
         Controller::Etcd => {
@@ -242,6 +256,33 @@ async fn provision(client: Client, args: &RunArgs, shutdown: CancellationToken) 
         names: names.collect(),
     };
     Ok(skep_provision::run(client, settings, shutdown).await?)
+}
+
+/// The authority of the API server of a pod's own cluster.
+const OWN_AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+
+async fn builder(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
+    let read = |path: &std::path::Path| {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::Ok(text.trim().to_owned())
+    };
+    let file = |name: &str| read(&args.provider.join(name));
+    let provider = skep_remote::RemoteProvider::new(&file("url")?, &file("ca.crt")?, &file("token")?)?;
+    let settings = skep_builder::Settings {
+        provider: file("name")?,
+        hub: skep_builder::Hub {
+            server: args.hub_server.clone(),
+            authority: read(OWN_AUTHORITY.as_ref())?,
+        },
+        controller: skep_runtime::controller::Settings {
+            // Taking a cell's machines down is the longest call.
+            timeout: std::time::Duration::from_secs(90),
+            ..Default::default()
+        },
+    };
+    skep_builder::run(client, Arc::new(provider), settings, shutdown).await;
+    Ok(())
 }
 
 async fn agent(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `skep cell …`: cells and pools, with the rights of whoever operates the platform.
 
+mod create;
 mod hub;
 mod list;
 mod plan;
@@ -27,6 +28,18 @@ enum CellCommand {
     },
     /// List all pools: whether their cells suffice, and what is the scarcest.
     Pools,
+    /// Make a further cell on this machine: another Kubernetes cluster beside the hub's, which takes tenants.
+    #[command(after_help = "Example:\n  skep cell create two --zones a,b")]
+    Create(create::CreateArgs),
+    /// Remove a cell that was made here and holds no tenants.
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// The cell's name.
+        cell: String,
+        /// Wait until it is gone.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Plan this platform, or a fleet that a file describes: placements, classes, moves, cells to build and to empty. Nothing
     /// is done.
     Plan(plan::PlanArgs),
@@ -38,6 +51,8 @@ pub async fn run(args: CellArgs, context: &Context) -> Result<(), Failure> {
         CellCommand::List => list::cells(context).await,
         CellCommand::Get { cell } => list::cell(&cell, context).await,
         CellCommand::Pools => list::pools(context).await,
+        CellCommand::Create(args) => create::create(&args, context).await,
+        CellCommand::Delete { cell, wait } => create::delete(&cell, wait, context).await,
         CellCommand::Plan(args) => plan::plan(&args, context).await,
     }
 }

@@ -2,6 +2,9 @@
 
 use anyhow::{Context, Result};
 
+use skep_provider::local::{forget_cell, further_cells};
+
+use super::cells;
 use super::home::{Home, instance};
 use super::progress::Display;
 
@@ -16,7 +19,7 @@ pub struct DownArgs {
 /// Takes the platform of this instance down.
 pub async fn down(args: &DownArgs, home: &Home) -> Result<()> {
     let display = Display::new();
-    let result = skep_provider::down(&instance(), home.path(), args.keep, &display).await;
+    let result = take_down(home, args.keep, &display).await;
     display.clear();
     result?;
     if args.keep {
@@ -28,10 +31,12 @@ pub async fn down(args: &DownArgs, home: &Home) -> Result<()> {
             std::fs::remove_file(link).context("cannot remove our /usr/local/bin/kubectl")?;
         }
     }
-    let clusters = home.path().join("clusters");
-    if clusters.exists() {
-        std::fs::remove_dir_all(&clusters)
-            .with_context(|| format!("cannot remove {}", clusters.display()))?;
+    for name in ["clusters", "provider", "cells"] {
+        let directory = home.path().join(name);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)
+                .with_context(|| format!("cannot remove {}", directory.display()))?;
+        }
     }
     for file in [
         home.api_url(),
@@ -39,6 +44,7 @@ pub async fn down(args: &DownArgs, home: &Home) -> Result<()> {
         home.api_ca(),
         home.kubeconfig(),
         home.kubectl_link(),
+        home.path().join("cells.lock"),
     ] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -47,5 +53,20 @@ pub async fn down(args: &DownArgs, home: &Home) -> Result<()> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// Further cells go first: what makes them would make them again.
+async fn take_down(home: &Home, keep: bool, display: &Display) -> Result<()> {
+    cells::stop(home).await?;
+    for further in further_cells(home.path())? {
+        skep_provider::down(&further.instance, &further.home, keep, display)
+            .await
+            .with_context(|| format!("cannot take cell {} down", further.cell))?;
+        if !keep {
+            forget_cell(home.path(), &further.cell)?;
+        }
+    }
+    skep_provider::down(&instance(), home.path(), keep, display).await?;
     Ok(())
 }

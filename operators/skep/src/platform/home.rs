@@ -29,6 +29,12 @@ impl Home {
             )
     }
 
+    /// The same at a given place.
+    #[cfg(test)]
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.0

@@ -2,6 +2,7 @@
 //!
 //! It puts the pieces of other crates in order; how a node or an image is made is theirs.
 
+pub mod cells;
 pub mod demo;
 pub mod doctor;
 pub mod down;
@@ -9,6 +10,6 @@ pub mod home;
 mod install;
 pub mod node;
 mod packages;
-mod progress;
+pub mod progress;
 pub mod status;
 pub mod up;

@@ -98,7 +98,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<(), Failure> {
         } => {
             let names = join::add(&cluster, count, zone.as_deref(), token, context).await?;
             let session = Session::open(&cluster, context).await?;
-            let rows = session.rows(context).await?;
+            let rows = session.rows().await?;
             print_list(
                 context.global.output,
                 &rows
@@ -115,7 +115,7 @@ pub async fn run(args: NodeArgs, context: &Context) -> Result<(), Failure> {
         } => upgrade::upgrade(&cluster, &nodes, force, context).await,
         NodeCommand::Load { cluster, archives } => load::load(&cluster, &archives, context).await,
         NodeCommand::List { cluster } => {
-            let rows = Session::open(&cluster, context).await?.rows(context).await?;
+            let rows = Session::open(&cluster, context).await?.rows().await?;
             print_list(context.global.output, &rows)?;
             Ok(())
         }

@@ -20,11 +20,14 @@ use skep_distro::Artifacts;
 use skep_provider::{LocalCell, LocalSpec};
 use skep_runtime::wait_for;
 
+use super::cells;
 use super::home::{Home, instance};
-use super::install::{Site, install};
+use super::install::{ProviderAccess, Site, install};
 use super::packages;
 use super::progress::Display;
 
+/// The name of the cell that is also the hub.
+pub const HUB_CELL: &str = "local";
 /// How long the operators may take to come up; a minute is usual after a cold start.
 const OPERATORS_TIMEOUT: Duration = Duration::from_mins(5);
 /// The account whose token the command line uses.
@@ -82,7 +85,11 @@ async fn bring_up(args: &UpArgs, home: &Home, display: &Display) -> Result<Artif
     link_kubectl(home, &artifacts.bin.join("kubectl"))?;
     let client = hub_client(home).await?;
     let site = site(args);
-    let installing = install(client.clone(), &site, &cell, &artifacts);
+    let provider = provider_access(home, &cell)?;
+    cells::ensure(home, cell.host_address, &artifacts.kubernetes)
+        .await
+        .context("cannot start what makes further cells")?;
+    let installing = install(client.clone(), &site, &cell, &provider, &artifacts);
     display
         .step(
             "platform",
@@ -110,11 +117,22 @@ async fn bring_up(args: &UpArgs, home: &Home, display: &Display) -> Result<Artif
     Ok(artifacts)
 }
 
+/// How the hub's builder reaches what makes machines here.
+fn provider_access(home: &Home, cell: &LocalCell) -> Result<ProviderAccess> {
+    let access = cells::Access::ensure(home).context("cannot make the access to what makes further cells")?;
+    Ok(ProviderAccess {
+        name: cells::PROVIDER,
+        url: format!("https://{}", cells::address(cell.host_address)),
+        authority: access.authority.certificate().as_str().to_owned(),
+        token: access.token,
+    })
+}
+
 fn site(args: &UpArgs) -> Site {
     Site {
         region: "local".to_owned(),
         domain: "skep.internal".to_owned(),
-        cell: "local".to_owned(),
+        cell: HUB_CELL.to_owned(),
         zones: args.zones.clone(),
     }
 }
@@ -131,6 +149,7 @@ fn local_spec(args: &UpArgs, home: &Home, program: PathBuf) -> Result<LocalSpec>
             .parse()
             .context("--control-planes is 1 or 3")?,
         volumes_per_node: args.volumes,
+        ranges: None,
         volume_bytes: 2 << 30,
         supervisor: vec![
             program.into_os_string(),
@@ -184,7 +203,8 @@ pub async fn hub_client(home: &Home) -> Result<Client> {
         .context("cannot use the hub's kubeconfig")
 }
 
-async fn operators_ready(client: &Client) -> Result<()> {
+/// Waits until every Deployment and `DaemonSet` of the platform in a cluster is ready.
+pub async fn operators_ready(client: &Client) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let mut waits = tokio::task::JoinSet::new();

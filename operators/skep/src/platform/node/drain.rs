@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use skep_provider::workers::{self, Place};
+use skep_provider::workers;
 
 use super::session::Session;
 use crate::client::{Context, Failure};
-use crate::platform::home::instance;
+use crate::platform::cells::{Ground, standing};
 
 /// How long pods of a node that goes may take to end.
 const DRAIN_LIMIT: Duration = Duration::from_mins(2);
@@ -24,7 +24,7 @@ pub(super) async fn delete(
 ) -> Result<(), Failure> {
     let session = Session::open(cluster, context).await?;
     let nodes: Api<Node> = Api::all(session.client.clone());
-    let local = workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
+    let local = workers::workers(&session.ground.home, &session.tenant.cpid).map_err(Failure::from_error)?;
     for name in names {
         let is_node = nodes
             .get_opt(name)
@@ -44,27 +44,24 @@ pub(super) async fn delete(
             result => drop(result.with_context(|| format!("cannot delete node {name}"))?),
         }
     }
-    remove_machines(&session.tenant.cpid, names, context).await
+    remove_machines(&session.ground, &session.tenant.cpid, names).await
 }
 
 /// Removes the machines that a cluster has here, for instance when it is deleted.
 pub async fn remove_all(cpid: &str, context: &Context) -> Result<(), Failure> {
-    let local = workers::workers(context.home.path(), cpid).map_err(Failure::from_error)?;
-    if local.is_empty() {
-        return Ok(());
+    for ground in standing(&context.home)? {
+        let local = workers::workers(&ground.home, cpid).map_err(Failure::from_error)?;
+        if local.is_empty() {
+            continue;
+        }
+        let names: Vec<_> = local.into_iter().map(|worker| worker.name).collect();
+        remove_machines(&ground, cpid, &names).await?;
     }
-    let names: Vec<_> = local.into_iter().map(|worker| worker.name).collect();
-    remove_machines(cpid, &names, context).await
+    Ok(())
 }
 
-async fn remove_machines(cpid: &str, names: &[String], context: &Context) -> Result<(), Failure> {
-    let instance = instance();
-    let place = Place {
-        instance: &instance,
-        home: context.home.path(),
-        supervisor: &[],
-    };
-    workers::remove_workers(&place, cpid, names)
+async fn remove_machines(ground: &Ground, cpid: &str, names: &[String]) -> Result<(), Failure> {
+    workers::remove_workers(&ground.place(), cpid, names)
         .await
         .map(drop)
         .map_err(Failure::from_error)

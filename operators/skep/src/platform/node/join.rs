@@ -12,14 +12,13 @@ use kube::{Api, Client};
 use rand::Rng;
 use serde_json::json;
 use skep_distro::Artifacts;
-use skep_provider::workers::{self, JoinToken, Place};
+use skep_provider::workers::{self, JoinToken};
 
 use super::list::is_ready;
 use super::session::Session;
 use skep_runtime::wait_for;
 
 use crate::client::{Context, Failure};
-use crate::platform::home::instance;
 use crate::platform::progress::Display;
 use crate::platform::up;
 
@@ -73,12 +72,12 @@ pub(super) async fn add(
         vec![zone.to_owned(); usize::from(count)]
     } else {
         let standing =
-            workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
+            workers::workers(&session.ground.home, &session.tenant.cpid).map_err(Failure::from_error)?;
         let occupied = standing.iter().map(|worker| worker.zone.as_str());
-        spread(&zones(context).await?, occupied, count)
+        spread(&zones(&session.ground.cell, context).await?, occupied, count)
     };
     let display = Display::brief();
-    let added = session.join(cluster, &zones, token, &display, context).await;
+    let added = session.join(cluster, &zones, token, &display).await;
     display.clear();
     added
 }
@@ -104,7 +103,7 @@ fn spread<'a>(zones: &[String], taken: impl Iterator<Item = &'a str>, count: u8)
 /// Makes sure that a cluster has a worker on this machine, and returns a client of the cluster.
 pub async fn ensure_one(cluster: &str, context: &Context) -> Result<Client, Failure> {
     let session = Session::open(cluster, context).await?;
-    let local = workers::workers(context.home.path(), &session.tenant.cpid).map_err(Failure::from_error)?;
+    let local = workers::workers(&session.ground.home, &session.tenant.cpid).map_err(Failure::from_error)?;
     if local.is_empty() {
         add(cluster, 1, None, None, context).await?;
     }
@@ -121,12 +120,15 @@ pub(super) fn supervisor() -> Result<[OsString; 3], Failure> {
     ])
 }
 
-/// The cell's zones.
-async fn zones(context: &Context) -> Result<Vec<String>, Failure> {
+/// A cell's zones.
+async fn zones(cell: &str, context: &Context) -> Result<Vec<String>, Failure> {
     let client = up::hub_client(&context.home).await?;
     let cells: Api<skep_api::Cell> = Api::all(client);
-    let cell = cells.get("local").await.context("cannot read the local cell")?;
-    Ok(cell.spec.zones)
+    let found = cells.get(cell).await;
+    Ok(found
+        .with_context(|| format!("cannot read cell {cell}"))?
+        .spec
+        .zones)
 }
 
 impl Session {
@@ -136,16 +138,10 @@ impl Session {
         zones: &[String],
         given: Option<BootstrapToken>,
         display: &Display,
-        context: &Context,
     ) -> Result<Vec<String>, Failure> {
         let artifacts = self.artifacts(display).await?;
         let supervisor = supervisor()?;
-        let instance = instance();
-        let place = Place {
-            instance: &instance,
-            home: context.home.path(),
-            supervisor: &supervisor,
-        };
+        let place = self.ground.place_with(&supervisor);
         let (token, is_ours) = match given {
             Some(BootstrapToken(token)) => (self.with_authority(token), false),
             None => (self.create_token().await?, true),

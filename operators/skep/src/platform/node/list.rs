@@ -9,8 +9,8 @@ use serde::Serialize;
 use skep_provider::workers;
 
 use super::session::Session;
+use crate::client::Failure;
 use crate::client::output::{Tabular, age};
-use crate::client::{Context, Failure};
 
 /// One node as a row.
 #[derive(Debug, Clone, Serialize)]
@@ -50,13 +50,13 @@ impl Tabular for Row {
 }
 
 impl Session {
-    pub(super) async fn rows(&self, context: &Context) -> Result<Vec<Row>, Failure> {
+    pub(super) async fn rows(&self) -> Result<Vec<Row>, Failure> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let all = nodes
             .list(&ListParams::default())
             .await
             .context("cannot list the nodes")?;
-        let local = workers::workers(context.home.path(), &self.tenant.cpid).map_err(Failure::from_error)?;
+        let local = workers::workers(&self.ground.home, &self.tenant.cpid).map_err(Failure::from_error)?;
         let is_local = |name: &str| local.iter().any(|worker| worker.name == name);
         Ok(all
             .iter()

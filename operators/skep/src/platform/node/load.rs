@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_provider::workers::{self, Place};
+use skep_provider::workers;
 
 use super::session::Session;
 use crate::client::{Context, Failure};
-use crate::platform::home::instance;
 use crate::platform::progress::Display;
 
 /// Imports archives into every local node of a cluster.
@@ -25,12 +24,7 @@ pub(super) async fn load(cluster: &str, archives: &[PathBuf], context: &Context)
     let session = Session::open(cluster, context).await?;
     let display = Display::brief();
     let artifacts = session.artifacts(&display).await?;
-    let instance = instance();
-    let place = Place {
-        instance: &instance,
-        home: context.home.path(),
-        supervisor: &[],
-    };
+    let place = session.ground.place();
     let loading = async {
         workers::load_images(&place, &session.tenant.cpid, &files, &artifacts)
             .await

@@ -7,17 +7,21 @@ use kube::{Api, Client};
 use serde::Deserialize;
 use skep_pki::CertificatePem;
 use skep_provider::workers::Tenant;
+use skep_provision::model::Cluster;
 use skep_runtime::api_category;
 use skep_runtime::client::ClientUse;
 
 use crate::client::cluster::clusters_path;
 use crate::client::{Context, Failure, kubeconfig};
+use crate::platform::cells::{Ground, of_cell};
 
 /// A cluster, reached as its user.
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) tenant: Tenant,
     pub(super) authority_hash: String,
+    /// The cell that holds its control plane, in which its local nodes are.
+    pub(super) ground: Ground,
 }
 
 /// What we read of kubeadm's own configuration of the cluster.
@@ -41,7 +45,13 @@ impl Session {
         skep_runtime::install_crypto();
         // The answer says at once when there is no such cluster.
         let path = format!("{}/{cluster}", clusters_path(&context.global.project));
-        let _: serde_json::Value = context.api()?.get(&path).await?;
+        let found: Cluster = context.api()?.get(&path).await?;
+        let cell = found.state.cell.ok_or_else(|| {
+            Failure::Refused(format!(
+                "cluster {cluster} has no cell yet: wait until it is ready, see `skep cluster get {cluster}`"
+            ))
+        })?;
+        let ground = of_cell(&cell, &context.home)?;
         let (text, authority) = kubeconfig::fetch_with_authority(cluster, "1h", context).await?;
         let client = skep_runtime::client::from_kubeconfig(text.as_bytes(), "cli", ClientUse::TenantWatch)
             .await
@@ -54,6 +64,7 @@ impl Session {
             client,
             tenant,
             authority_hash,
+            ground,
         })
     }
 

@@ -8,14 +8,13 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use skep_provider::workers::{self, Place};
+use skep_provider::workers;
 use skep_runtime::conditions::to_second;
 use skep_runtime::wait_for;
 
 use super::join::supervisor;
 use super::session::Session;
 use crate::client::{Context, Failure};
-use crate::platform::home::instance;
 use crate::platform::progress::Display;
 
 /// How long a node whose machine was started again may take to be ready with its new version.
@@ -55,7 +54,7 @@ pub(super) async fn upgrade(
     }
     let display = Display::brief();
     for name in &due {
-        let result = session.upgrade(name, &target, &display, context).await;
+        let result = session.upgrade(name, &target, &display).await;
         if result.is_err() {
             display.clear();
         }
@@ -86,20 +85,10 @@ fn is_ready_since(node: &Node, since: Timestamp) -> bool {
 }
 
 impl Session {
-    async fn upgrade(
-        &self,
-        name: &str,
-        target: &str,
-        display: &Display,
-        context: &Context,
-    ) -> Result<(), Failure> {
+    async fn upgrade(&self, name: &str, target: &str, display: &Display) -> Result<(), Failure> {
         let artifacts = self.artifacts(display).await?;
-        let (supervisor, instance) = (supervisor()?, instance());
-        let place = Place {
-            instance: &instance,
-            home: context.home.path(),
-            supervisor: &supervisor,
-        };
+        let supervisor = supervisor()?;
+        let place = self.ground.place_with(&supervisor);
         let drained = self.drain(name);
         display
             .step(
