@@ -39,6 +39,21 @@ impl Tenant {
         Self::of(platform, name).await
     }
 
+    /// A cluster that was created without waiting, once it is ready; a cell may have to be made for it first.
+    pub async fn of_waiting(platform: &Platform, name: &str) -> Result<Self> {
+        let wait = [
+            "-n",
+            "project-default",
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=540s",
+        ];
+        let object = format!("tenantcluster/{name}");
+        let wait = [&wait[..], &[object.as_str()]].concat();
+        platform.kubectl(&wait).await?.success()?;
+        Self::of(platform, name).await
+    }
+
     /// Runs `kubectl` as the tenant's user.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
         run(
