@@ -72,6 +72,7 @@ impl Lab {
             include_str!("../../../../manifests/rbac/identity.yaml"),
             include_str!("../../../../manifests/rbac/registration.yaml"),
             include_str!("../../../../manifests/rbac/bindings.yaml"),
+            include_str!("../../../../manifests/rbac/hub-bindings.yaml"),
         ] {
             cluster.apply_manifest(text).await;
         }
