@@ -12,6 +12,7 @@ pub mod promises;
 pub mod runbook;
 pub mod soak;
 pub mod tenant;
+pub mod worker;
 
 pub use platform::{Output, Platform};
 pub use tenant::{Namespace, Tenant};

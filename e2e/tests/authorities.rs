@@ -7,101 +7,26 @@
     clippy::missing_panics_doc
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
 use serde_json::json;
 use skep_api::EtcdCluster;
 use skep_api::etcd_cluster::{EtcdTrust, TrustPhase};
+use skep_e2e::worker::{Worked, work};
 use skep_e2e::{Platform, Tenant};
-use skep_runtime::client::{ClientUse, from_kubeconfig};
 use tokio_util::sync::CancellationToken;
 
-const OBJECT: &str = "clock";
 /// Every member and every apiserver is made anew three times, one after the other.
 const LONGEST: Duration = Duration::from_mins(8);
-/// Between two requests of the tenant.
+/// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What etcd says of a proposal that its leader did not take.
-const DROPPED: &str = "raft proposal dropped";
 /// One for each of the steps, in which the leader is made anew once.
 const MOST_DROPPED: usize = 3;
-
-/// What the tenant's requests came to.
-#[derive(Debug, Default)]
-struct Worked {
-    answered: u64,
-    /// How many of etcd's leaders did not take.
-    dropped: usize,
-    failed: Vec<String>,
-    slowest: Duration,
-}
-
-/// Asks as a well-behaved client does: again after a second, up to ten times, where the server says that it ends, as Go's
-/// client does; again at once where the server has closed the connection.
-///
-/// A server may close a connection just when a request is sent on it. Go's client sends it again on another one, where doing
-/// so is safe; ours does not. An etcd that hands its leadership over takes no proposal until that is done, and says so; the
-/// API server hands that on instead of asking again.
-async fn ask<T>(dropped: &mut usize, asked: impl AsyncFn() -> kube::Result<T>) -> kube::Result<T> {
-    let mut attempts = 0..10;
-    loop {
-        match asked().await {
-            Err(error @ kube::Error::Service(_)) if attempts.next().is_some() => {
-                if !format!("{error:?}").contains("IncompleteMessage") {
-                    return Err(error);
-                }
-            }
-            Err(kube::Error::Api(status)) if status.code == 429 && attempts.next().is_some() => {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(kube::Error::Api(status))
-                if status.message.contains(DROPPED) && attempts.next().is_some() =>
-            {
-                *dropped += 1;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Writes and reads until it is stopped; every answer that is no success is kept.
-async fn work(objects: Api<ConfigMap>, stop: CancellationToken) -> Worked {
-    let mut worked = Worked::default();
-    let begun = Instant::now();
-    while !stop.is_cancelled() {
-        let number = worked.answered.to_string();
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": OBJECT}, "data": {"n": number}});
-        let asked = Instant::now();
-        let answer = async {
-            let params = PatchParams::apply("e2e").force();
-            let patch = Patch::Apply(object);
-            ask(&mut worked.dropped, async || {
-                objects.patch(OBJECT, &params, &patch).await
-            })
-            .await?;
-            ask(&mut worked.dropped, async || objects.get(OBJECT).await).await
-        };
-        match answer.await {
-            Ok(read) if read.data.as_ref().is_some_and(|data| data["n"] == number) => {}
-            Ok(read) => worked
-                .failed
-                .push(format!("{number} was written, {:?} read", read.data)),
-            Err(error) => worked
-                .failed
-                .push(format!("after {:?}: {error:?}", begun.elapsed())),
-        }
-        worked.answered += 1;
-        worked.slowest = worked.slowest.max(asked.elapsed());
-        tokio::time::sleep(PAUSE).await;
-    }
-    worked
-}
 
 /// Looks until the replacement is over; returns the phases that were seen.
 async fn watch_replacement(datastores: &Api<EtcdCluster>) -> Result<Vec<TrustPhase>> {
@@ -128,12 +53,6 @@ async fn watch_replacement(datastores: &Api<EtcdCluster>) -> Result<Vec<TrustPha
     }
 }
 
-/// A client that tries nothing a second time.
-async fn client_of(tenant: &Tenant) -> Result<Client> {
-    let kubeconfig = tenant.kubeconfig()?;
-    Ok(from_kubeconfig(kubeconfig.as_bytes(), "e2e", ClientUse::Tenant).await?)
-}
-
 async fn authorities(secrets: &Api<Secret>) -> Result<[String; 2]> {
     let text = async |name: &str| -> Result<String> {
         let data = secrets.get(name).await?.data.context("no data")?;
@@ -154,7 +73,6 @@ async fn the_authorities_of_a_datastore_are_replaced_and_its_tenant_goes_on() {
     let before = authorities(&secrets).await.unwrap();
 
     let stop = CancellationToken::new();
-    let objects = Api::namespaced(client_of(&tenant).await.unwrap(), "default");
     let replace = async {
         let rotate = Patch::Merge(json!({"spec": {"authorityRotation": 1}}));
         datastores
@@ -166,7 +84,8 @@ async fn the_authorities_of_a_datastore_are_replaced_and_its_tenant_goes_on() {
         stop.cancel();
         phases.expect("the authorities are not replaced in time").unwrap()
     };
-    let (worked, phases) = tokio::join!(work(objects, stop.clone()), replace);
+    let (worked, phases) = tokio::join!(work(&tenant, &stop), replace);
+    let worked: Worked = worked.unwrap();
     println!(
         "{} writes and reads, {} of them asked again as a leader did not take them, the slowest took {:?}",
         worked.answered, worked.dropped, worked.slowest

@@ -8,12 +8,16 @@
 )]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use skep_e2e::containers::{kill_container, processes, running};
 use skep_e2e::platform::{eventually, run};
+use skep_e2e::worker::work;
 use skep_e2e::{Namespace, Output, Platform, Tenant};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 const CELL: &str = "two";
 const TENANT: &str = "second";
@@ -25,9 +29,9 @@ async fn in_cell(platform: &Platform, arguments: &[&str]) -> Result<Output> {
     run(command.arg("--kubeconfig").arg(kubeconfig).args(arguments), None).await
 }
 
-async fn cordon(platform: &Platform, is_cordoned: bool) {
+async fn cordon(platform: &Platform, cell: &str, is_cordoned: bool) {
     let patch = json!({"spec": {"cordoned": is_cordoned}}).to_string();
-    let arguments = ["patch", "cell", "local", "--type=merge", "-p", &patch];
+    let arguments = ["patch", "cell", cell, "--type=merge", "-p", &patch];
     platform.kubectl(&arguments).await.unwrap().success().unwrap();
 }
 
@@ -205,6 +209,123 @@ async fn nothing_is_left(platform: &Platform, cell: &str) {
     .unwrap();
 }
 
+/// How long the hub is away.
+const AWAY: Duration = Duration::from_mins(5);
+/// A tenant of the hub's own cell that nothing happens to.
+const CALM: &str = "calm";
+
+async fn scale_hub(platform: &Platform, replicas: u32) {
+    let replicas = format!("--replicas={replicas}");
+    let scale = [
+        "-n",
+        "skep-system",
+        "scale",
+        "deployment",
+        "skep-hub",
+        "skep-builder",
+        &replicas,
+    ];
+    platform.kubectl(&scale).await.unwrap().success().unwrap();
+}
+
+/// Removes all that a member of a datastore has stored, and kills it; says which it was.
+async fn wipe_a_member(platform: &Platform, namespace: &str) -> Result<String> {
+    let get = [
+        "-n",
+        namespace,
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=etcd",
+        "-o",
+        "json",
+    ];
+    let pods = running(&platform.kubectl(&get).await?.json()?);
+    let member = pods
+        .iter()
+        .find(|container| container.name.ends_with("/etcd"))
+        .context("no member runs")?;
+    let process = *processes(member)?.first().context("it has no process here")?;
+    for entry in std::fs::read_dir(format!("/proc/{process}/root/var/lib/etcd"))?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        } else {
+            std::fs::remove_file(path)?;
+        }
+    }
+    kill_container(member)?;
+    let pod = member.name.split('/').nth(1).context("its name")?;
+    Ok(pod.to_owned())
+}
+
+async fn is_healed(platform: &Platform, namespace: &str, lost: &str) -> Result<()> {
+    let get = ["-n", namespace, "get", "etcdcluster", "etcd", "-o", "json"];
+    let status = platform.kubectl(&get).await?.json()?["status"].clone();
+    let members = status["members"].as_array().context("no members")?;
+    ensure!(
+        members.iter().all(|member| member["pod"] != lost),
+        "{lost} is still a member"
+    );
+    ensure!(status["readyMembers"] == 3 && members.len() == 3, "{status}");
+    Ok(())
+}
+
+/// With no process of the hub for minutes every tenant of both cells is served, and what is lost in a cell heals there.
+async fn both_cells_go_on_without_the_hub(platform: &Platform, second: &Tenant) {
+    cordon(platform, CELL, true).await;
+    let calm = Tenant::create(platform, CALM, &["--availability", "Single"]).await;
+    cordon(platform, CELL, false).await;
+    let calm = calm.unwrap();
+    assert_eq!(placed(platform, CALM).await.unwrap(), Ok("local".to_owned()));
+    let namespace = format!("cp-{}", platform.cpid("demo").await.unwrap());
+    scale_hub(platform, 0).await;
+    let stop = CancellationToken::new();
+    let begun = tokio::time::Instant::now();
+    let meanwhile = async {
+        let healed = async {
+            let lost = wipe_a_member(platform, &namespace).await?;
+            eventually("the wiped member is replaced", || {
+                is_healed(platform, &namespace, &lost)
+            })
+            .await
+        };
+        let healed = healed.await;
+        println!("{:?} until a wiped member was replaced", begun.elapsed());
+        tokio::time::sleep_until(begun + AWAY).await;
+        stop.cancel();
+        healed
+    };
+    let (here, there, healed) = tokio::join!(work(&calm, &stop), work(second, &stop), meanwhile);
+    scale_hub(platform, 1).await;
+    healed.unwrap();
+    for (cell, worked) in [("local", here.unwrap()), (CELL, there.unwrap())] {
+        println!(
+            "{cell}: {} writes and reads, the slowest took {:?}",
+            worked.answered, worked.slowest
+        );
+        assert!(worked.failed.is_empty(), "in {cell}: {:#?}", worked.failed);
+        assert!(worked.answered > 100, "in {cell}: {}", worked.answered);
+    }
+    let rollout = [
+        "-n",
+        "skep-system",
+        "rollout",
+        "status",
+        "deployment/skep-hub",
+        "--timeout=120s",
+    ];
+    platform.kubectl(&rollout).await.unwrap().success().unwrap();
+    eventually("the API answers again", || async {
+        platform
+            .skep(&["cluster", "delete", CALM, "--wait"])
+            .await?
+            .success()
+    })
+    .await
+    .unwrap();
+}
+
 /// A cluster of nodes is made, registers, holds a tenant with a node, and is removed: minutes.
 #[tokio::test]
 async fn a_second_meta_cluster_is_made_holds_a_tenant_and_goes_without_a_trace() {
@@ -222,9 +343,9 @@ async fn a_second_meta_cluster_is_made_holds_a_tenant_and_goes_without_a_trace()
     ];
     assert_eq!(platform.kubectl(&get).await.unwrap().success().unwrap(), CELL);
 
-    cordon(&platform, true).await;
+    cordon(&platform, "local", true).await;
     let tenant = Tenant::create(&platform, TENANT, &["--availability", "Single"]).await;
-    cordon(&platform, false).await;
+    cordon(&platform, "local", false).await;
     let tenant = tenant.unwrap();
     assert_eq!(placed(&platform, TENANT).await.unwrap(), Ok(CELL.to_owned()));
     let cpid = platform.cpid(TENANT).await.unwrap();
@@ -251,6 +372,7 @@ async fn a_second_meta_cluster_is_made_holds_a_tenant_and_goes_without_a_trace()
         .unwrap();
     serves(&tenant).await;
     each_agent_sees_only_its_own(&platform).await;
+    both_cells_go_on_without_the_hub(&platform, &tenant).await;
 
     let refused = platform.skep(&["cell", "delete", CELL]).await.unwrap();
     assert!(
@@ -272,7 +394,7 @@ const MOST: u32 = 6;
 /// Removes what a run that was cut off left.
 async fn clean(platform: &Platform) {
     let fills = (1..=MOST).map(|number| format!("fill-{number}"));
-    for name in fills.chain([TENANT.to_owned()]) {
+    for name in fills.chain([TENANT.to_owned(), CALM.to_owned()]) {
         drop(platform.skep(&["cluster", "delete", &name, "--wait"]).await);
     }
     for cell in [CELL, ORDERED] {
