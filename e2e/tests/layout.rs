@@ -72,7 +72,7 @@ async fn every_operator_is_a_pod_of_the_cell() {
         .iter()
         .map(ResourceExt::name_any)
         .collect();
-    let expected = ["skep-agent", "skep-cell", "skep-hub"].map(str::to_owned);
+    let expected = ["skep-agent", "skep-builder", "skep-cell", "skep-hub"].map(str::to_owned);
     assert_eq!(names, BTreeSet::from(expected));
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client, "skep-system");
     for daemon_set in daemon_sets.list(&ListParams::default()).await.unwrap() {

@@ -12,7 +12,7 @@ use skep_builder::{CellProvider, Deletion, Described, Leak, Order, ProviderError
 use crate::wire::Refusal;
 
 /// A call starts work and does not wait for it; taking a cell's machines down is the longest.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client that could not be built.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -128,7 +128,7 @@ fn router(provider: Provider, token: &str) -> Router {
 
 async fn admit(expected: &str, request: Request, next: Next) -> Response {
     let given = request.headers().get(header::AUTHORIZATION);
-    let given = given.map(|value| value.as_bytes()).unwrap_or_default();
+    let given = given.map(HeaderValue::as_bytes).unwrap_or_default();
     if bool::from(given.ct_eq(expected.as_bytes())) {
         return next.run(request).await;
     }

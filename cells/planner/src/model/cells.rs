@@ -11,6 +11,7 @@ use crate::resource::{Resource, Vector};
 
 /// A pool: a region's policy for cells of one kind.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Pool {
     /// Its name.
     pub name: Name,

@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    fn field(result: Result<impl Sized, ProviderError>) -> &'static str {
+    fn field(result: &Result<impl Sized, ProviderError>) -> &'static str {
         match result {
             Err(ProviderError::Invalid { field, .. }) => field,
             _ => "none",
@@ -214,21 +214,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_here_is_refused_by_its_field() {
-        assert_eq!(field(Tag::of(&order("a-rather-long-name", 1), "loc")), "cell");
+        assert_eq!(field(&Tag::of(&order("a-rather-long-name", 1), "loc")), "cell");
         let mut foreign = order("two", 1);
         foreign.ranges.pods = "10.0.0.0/16".parse().unwrap();
-        assert_eq!(field(Tag::of(&foreign, "loc")), "network");
+        assert_eq!(field(&Tag::of(&foreign, "loc")), "network");
     }
 
     #[test]
     fn an_order_is_repeated_or_grows() {
         let tag = |nodes| Tag::of(&order("two", nodes), "loc").unwrap();
-        assert_eq!(field(tag(1).follows(&tag(1))), "none");
-        assert_eq!(field(tag(2).follows(&tag(1))), "none");
-        assert_eq!(field(tag(1).follows(&tag(2))), "nodes_per_zone");
+        assert_eq!(field(&tag(1).follows(&tag(1))), "none");
+        assert_eq!(field(&tag(2).follows(&tag(1))), "none");
+        assert_eq!(field(&tag(1).follows(&tag(2))), "nodes_per_zone");
         let mut other = tag(1);
         other.token = "t-2".into();
-        assert_eq!(field(other.follows(&tag(1))), "token");
+        assert_eq!(field(&other.follows(&tag(1))), "token");
     }
 
     #[test]

@@ -349,13 +349,11 @@ fn failed<E: Into<Error>>(what: &'static str) -> impl Fn(E) -> ProviderError {
         let error = error.into();
         let what = what.to_owned();
         match error {
-            Error::Refused(Refusal::Busy(_)) | Error::Refused(Refusal::SlotTaken { .. }) => {
-                ProviderError::Transient {
-                    what,
-                    after: None,
-                    source: Box::new(error),
-                }
-            }
+            Error::Refused(Refusal::Busy(_) | Refusal::SlotTaken { .. }) => ProviderError::Transient {
+                what,
+                after: None,
+                source: Box::new(error),
+            },
             Error::Refused(Refusal::NoSlot { .. } | Refusal::DiskFull { .. }) => ProviderError::Exhausted {
                 resource: "room on this machine".to_owned(),
                 message: error.to_string(),
