@@ -122,6 +122,10 @@ impl Pools {
     /// Orders cells: as many as are wanted and allowed.
     async fn order(&self, pool: &CellPool, count: u32, mut cells: Vec<Cell>) -> Result<(), Error> {
         let api: Api<Cell> = Api::all(self.applier.client().clone());
+        let params = PostParams {
+            field_manager: Some(labels::field_manager(NAME)),
+            ..PostParams::default()
+        };
         for _ in 0..count {
             let next = match next_cell(pool, &cells) {
                 Ok(Some(next)) => next,
@@ -133,7 +137,7 @@ impl Pools {
                 }
             };
             let name = next.name_any();
-            match api.create(&self.params(), &next).await {
+            match api.create(&params, &next).await {
                 Ok(made) => {
                     let message = format!(
                         "cell {name} is ordered of provider {}",
@@ -232,13 +236,6 @@ impl Pools {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(told)) if told.is_not_found() || told.is_conflict() => Ok(()),
             Err(source) => Err(Error::Order("close or open", name, source)),
-        }
-    }
-
-    fn params(&self) -> PostParams {
-        PostParams {
-            field_manager: Some(labels::field_manager(NAME)),
-            ..PostParams::default()
         }
     }
 

@@ -90,22 +90,21 @@ fn advise(objects: &Objects, now: i64) -> Advices {
 
 /// A refusal in a sentence: what is the nearest, what binds there, what else there is.
 fn told(refusal: &Refusal) -> String {
-    let mut text = format!("{:?}: {}", refusal.rule, refusal.detail);
-    if let Some(binding) = &refusal.binding {
+    let nearest = refusal.binding.as_ref().map_or_else(String::new, |binding| {
         let percent = if binding.utilisation.is_finite() {
             format!("{:.0}%", binding.utilisation * 100.0)
         } else {
             "more than all".to_owned()
         };
-        text += &format!(
-            ", where {} of zone {} would be at {percent} of what tenants may take",
-            binding.resource, binding.zone
-        );
-    }
-    if let Some(building) = refusal.cells.get(&Rule::Building) {
-        text += &format!("; cells that are being built: {building}");
-    }
-    format!("{text}; it needs {}", refusal.would_change)
+        let (resource, zone) = (&binding.resource, &binding.zone);
+        format!(", where {resource} of zone {zone} would be at {percent} of what tenants may take")
+    });
+    let building = refusal.cells.get(&Rule::Building);
+    let building = building.map_or_else(String::new, |count| {
+        format!("; cells that are being built: {count}")
+    });
+    let (rule, detail, remedy) = (refusal.rule, &refusal.detail, refusal.would_change);
+    format!("{rule:?}: {detail}{nearest}{building}; it needs {remedy}")
 }
 
 #[cfg(test)]
