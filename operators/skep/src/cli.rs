@@ -64,7 +64,7 @@ pub enum Command {
     /// Print the versions of skep and of the Kubernetes that it runs.
     Version,
     /// Run controllers; this is what the platform's pods do.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Make a datastore member's data from a snapshot, before its etcd starts; this is what a pod of it does.
     #[command(hide = true)]
     RestoreMember {

@@ -77,7 +77,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::ServeCells(args) => {
             Ok(platform::cells::serve(args, &context.home, context.global.verbose).await?)
         }
-        Command::Run(args) => Ok(run::run(args, context.global.verbose).await?),
+        Command::Run(args) => Ok(run::run(*args, context.global.verbose).await?),
         // Handled before a runtime is started: a machine's first process has none.
         Command::Machine(_) => Ok(()),
     }
