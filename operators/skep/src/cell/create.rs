@@ -81,7 +81,7 @@ pub(super) async fn create(args: &CreateArgs, context: &Context) -> Result<(), F
     let limited = async { tokio::time::timeout(context.global.timeout, ready).await };
     let waited = display.step("cell", &what, Some(USUAL), limited).await;
     display.clear();
-    waited.map_err(|_| late(&args.name, "ready", context))?;
+    waited.map_err(|_| late(&args.name, "ready", context))??;
     eprintln!("cell {} is ready", args.name);
     Ok(())
 }
@@ -189,7 +189,10 @@ fn ranges(network: &CellNetwork) -> Option<Ranges> {
 }
 
 /// Waits until a cell is built and its agent has checked in, and tells meanwhile what it waits for.
-async fn until_ready(cells: Api<Cell>, name: &str, display: &Display) {
+///
+/// # Errors
+/// [`Failure::Invalid`] when the order can never be met as it is.
+async fn until_ready(cells: Api<Cell>, name: &str, display: &Display) -> Result<(), Failure> {
     let mut told = BTreeSet::new();
     let mut states = Box::pin(watcher::watch_object(cells, name).default_backoff());
     while let Some(state) = states.next().await {
@@ -197,7 +200,7 @@ async fn until_ready(cells: Api<Cell>, name: &str, display: &Display) {
         let conditions = cell.status.map(|status| status.conditions).unwrap_or_default();
         let is = |type_| is_true(&conditions, type_);
         if is(reasons::BUILT) && is(reasons::READY) {
-            return;
+            return Ok(());
         }
         let waits = if is(reasons::BUILT) {
             reasons::READY
@@ -208,12 +211,19 @@ async fn until_ready(cells: Api<Cell>, name: &str, display: &Display) {
             continue;
         };
         display.line("cell", &waits.message);
+        if waits.reason == reasons::INVALID_SPEC {
+            let message = &waits.message;
+            return Err(Failure::Invalid(format!(
+                "{message}; delete it with `skep cell delete {name}`, and order another"
+            )));
+        }
         let is_failure = waits.reason != reasons::BUILDING && waits.reason != reasons::WAITING;
         // What fails is tried again; who waits should know.
         if is_failure && waits.reason != reasons::NOT_CHECKED_IN && told.insert(waits.message.clone()) {
             eprintln!("  {}: {}", waits.reason, waits.message);
         }
     }
+    Err(Failure::Other("the watch of the cell ended".to_owned()))
 }
 
 #[cfg(test)]
