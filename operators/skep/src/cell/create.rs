@@ -78,10 +78,13 @@ pub(super) async fn create(args: &CreateArgs, context: &Context) -> Result<(), F
     let display = Display::new();
     let what = format!("cell {} is made", args.name);
     let ready = until_ready(cells, &args.name, &display);
-    let limited = async { tokio::time::timeout(context.global.timeout, ready).await };
+    let limited = async {
+        let waited = tokio::time::timeout(context.global.timeout, ready).await;
+        waited.map_err(|_| late(&args.name, "ready", context))?
+    };
     let waited = display.step("cell", &what, Some(USUAL), limited).await;
     display.clear();
-    waited.map_err(|_| late(&args.name, "ready", context))??;
+    waited?;
     eprintln!("cell {} is ready", args.name);
     Ok(())
 }
