@@ -1,4 +1,4 @@
-//! Which cell takes a new tenant: pure, and deliberately simple until the planner places tenants.
+//! Which of the cells that belong to no pool takes a new tenant; among the others the planner chooses. Pure.
 
 use skep_api::Cell;
 use skep_core::{CellName, Region, reasons};

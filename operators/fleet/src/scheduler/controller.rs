@@ -173,7 +173,7 @@ impl Scheduler {
         }
         let objects = || self.catalogs.objects(&self.tenants);
         let now = Timestamp::now().as_second();
-        self.planner.ask(tenant, objects, now).await
+        self.planner.ask(tenant, objects, now).await.map(Some)
     }
 
     /// Latches the cell, then writes the record, then says what the cell says.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use skep_api::TenantCluster;
-use skep_core::CellName;
+use skep_core::{CellName, reasons};
 use skep_planner::model::Name;
 use skep_planner::{Refusal, Rule};
 use skep_view::Objects;
@@ -38,33 +38,39 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// What the planner says to a tenant of a fleet; nothing where it does not plan for it.
+    /// What the planner says to a tenant of a fleet whose spec is valid.
     pub async fn ask(
         &self,
         tenant: &TenantCluster,
         objects: impl FnOnce() -> Objects,
         now: i64,
-    ) -> Result<Option<Advice>, Error> {
+    ) -> Result<Advice, Error> {
         let name = name(tenant);
         let mut last = self.last.lock().await;
         if let Some((at, advices)) = last.as_ref()
             && at.elapsed() < FRESH
             && let Some(advice) = advices.get(&name)
         {
-            return Ok(Some(advice.clone()));
+            return Ok(advice.clone());
         }
         let (at, mut objects) = (Instant::now(), objects());
         // The cache may not know yet what the API said of this one.
         objects
             .tenants
             .retain(|known| (known.name_any(), known.namespace()) != (tenant.name_any(), tenant.namespace()));
-        objects.tenants.push(tenant.clone());
+        let mut asking = tenant.clone();
+        if let Some(status) = &mut asking.status {
+            // It was just found valid, whatever was said of an earlier spec.
+            status.conditions.retain(|told| told.type_ != reasons::VALID);
+        }
+        objects.tenants.push(asking);
         // It reckons, and others wait for this thread.
         let planned = tokio::task::spawn_blocking(move || advise(&objects, now)).await;
         let advices = Arc::new(planned.map_err(Error::Plan)?);
         let advice = advices.get(&name).cloned();
         *last = Some((at, advices));
-        Ok(advice)
+        Ok(advice
+            .unwrap_or_else(|| Advice::Wait("the planner does not plan it; see `skep cell plan`".to_owned())))
     }
 }
 
@@ -168,7 +174,7 @@ spec:
 
     async fn ask(planner: &Planner, cells: Vec<skep_api::Cell>, name: &str) -> Advice {
         let advice = planner.ask(&tenant(name), || objects(cells), NOW).await;
-        advice.unwrap().unwrap()
+        advice.unwrap()
     }
 
     #[tokio::test]
@@ -185,7 +191,7 @@ spec:
         running.status = Some(one("{cell: full, class: small}"));
         fleet.tenants.push(running);
         let advice = Planner::default().ask(&tenant("one"), || fleet, NOW).await;
-        let Some(Advice::Wait(told)) = advice.unwrap() else {
+        let Advice::Wait(told) = advice.unwrap() else {
             panic!("there is no room")
         };
         assert!(
@@ -193,6 +199,20 @@ spec:
             "{told}"
         );
         assert!(told.contains("cells that are being built: 1"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn one_whose_spec_was_wrong_before_is_planned_and_never_put_where_there_is_no_room() {
+        let mut mended = tenant("mended");
+        let wrong = "{conditions: [{type: Valid, status: 'False', reason: InvalidSpec, message: '', \
+                     lastTransitionTime: 2026-11-01T10:00:00Z}]}";
+        mended.status = Some(one(wrong));
+        let full = || objects(vec![cell("full", "10m", true)]);
+        let advice = Planner::default().ask(&mended, full, NOW).await.unwrap();
+        assert!(
+            matches!(&advice, Advice::Wait(told) if told.contains("cpu")),
+            "{advice:?}"
+        );
     }
 
     #[tokio::test]
