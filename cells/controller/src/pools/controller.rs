@@ -21,7 +21,7 @@ use skep_runtime::{Applier, CancellationToken, ControllerBuilder, Events, Outcom
 use tokio::sync::Mutex;
 
 use super::fleet::Fleet;
-use super::orders::{RETIRING, is_over, next_cell};
+use super::orders::{RETIRING, is_over, is_settled, next_cell};
 use super::status::{Outlook, build_status};
 use super::{NAME, metrics};
 use crate::error::Error;
@@ -168,9 +168,11 @@ impl Pools {
         let mut any = false;
         for cell in cells.iter().filter(is_ours) {
             let name = cell.name_any();
-            if cell.annotations().contains_key(RETIRING) {
+            if let Some(closed) = cell.annotations().get(RETIRING) {
                 any = true;
-                self.give_back(pool, cell).await?;
+                if is_settled(closed, now) {
+                    self.give_back(pool, cell).await?;
+                }
             } else if let Some(idle) = idle.iter().find(|idle| idle.name == name) {
                 any = true;
                 if is_over(pool, idle, now) {

@@ -13,6 +13,9 @@ use skep_runtime::conditions::to_second;
 /// The annotation of a cell that was closed to be given back.
 pub(super) const RETIRING: &str = "skep.dev/retiring";
 
+/// How long a cell is closed before it is looked at once more.
+const SETTLED: SignedDuration = SignedDuration::from_secs(10);
+
 /// Why nothing can be ordered although it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unorderable {
@@ -94,6 +97,14 @@ pub(super) fn is_over(pool: &CellPool, cell: &IdleCell, now: Timestamp) -> bool 
     cell.since.0.duration_until(now) >= limit
 }
 
+/// Whether a cell was closed for longer than a placement takes that was decided before.
+pub(super) fn is_settled(closed: &str, now: Timestamp) -> bool {
+    // One whose time nobody can read was closed by hand, whenever that was.
+    closed
+        .parse::<Timestamp>()
+        .map_or(true, |closed| closed.duration_until(now) >= SETTLED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +151,14 @@ spec:
         let mut silent = pool.clone();
         silent.spec.order = None;
         assert_eq!(next_cell(&silent, &all), Ok(None));
+    }
+
+    #[test]
+    fn a_closed_cell_is_looked_at_again_after_a_while() {
+        let now: Timestamp = "2026-11-01T10:00:10Z".parse().unwrap();
+        assert!(is_settled("2026-11-01T10:00:00Z", now));
+        assert!(!is_settled("2026-11-01T10:00:01Z", now));
+        assert!(is_settled("", now));
     }
 
     #[test]
