@@ -262,6 +262,11 @@ async fn provision(client: Client, args: &RunArgs, shutdown: CancellationToken) 
 const OWN_AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
 async fn builder(client: Client, args: &RunArgs, shutdown: CancellationToken) -> Result<()> {
+    if args.hub_server.is_empty() {
+        bail!(
+            "agents of further cells have to find the hub; name its API server with --hub-server or SKEP_HUB_SERVER"
+        );
+    }
     let read = |path: &std::path::Path| {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
