@@ -328,3 +328,79 @@ fn a_tenant_of_no_region_waits_for_one_to_be_named() {
     assert_eq!(names, ["shop/north", "shop/at-home"]);
     assert!(matches!(view.input.tenants[1].place, Place::Running { .. }));
 }
+
+/// A second cell, which was ordered.
+fn ordered(name: &str) -> Cell {
+    let mut cell = cell(name, 20);
+    cell.spec.provider = Some("local".into());
+    cell
+}
+
+const ORDER: &str = "provider: local, domain: skep.internal, zones: [a, b, c]";
+
+#[test]
+fn what_is_promised_may_be_more_than_there_is() {
+    let plain = objects(vec![pool("")], vec![cell("one", 20)], Vec::new()).view(now());
+    let twice = pool("overcommitPercent: {cpu: 250}");
+    let twice = objects(vec![twice], vec![cell("one", 20)], Vec::new()).view(now());
+    let of = |view: &View, resource: Resource| view.input.cells["one"].zones[0].capacity[resource];
+    assert_eq!(of(&twice, Resource::Cpu), of(&plain, Resource::Cpu) * 5 / 2);
+    assert_eq!(of(&twice, Resource::Memory), of(&plain, Resource::Memory));
+    let template = |view: &View| view.input.pools["local"].template[0].capacity[Resource::Cpu];
+    assert_eq!(template(&twice), of(&twice, Resource::Cpu));
+}
+
+#[test]
+fn a_pool_orders_by_itself_or_as_many_as_were_approved_or_only_says_so() {
+    // Two are wanted at least, and one is there.
+    let orders = |order: &str| {
+        let pool = pool(&format!("minCells: 2, maxCells: 9{order}"));
+        let view = objects(vec![pool], vec![cell("one", 20)], Vec::new()).view(now());
+        let (plan, _) = view.state().plan(0);
+        let told = plan.orders.iter().map(|order| (order.cells, order.is_shadow));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(orders(""), [(1, true)]);
+    assert_eq!(orders(&format!(", order: {{{ORDER}}}")), [(1, true)]);
+    assert_eq!(
+        orders(&format!(", order: {{{ORDER}, mode: Automatic}}")),
+        [(1, false)]
+    );
+    let approved = |cells: u32| {
+        orders(&format!(
+            ", order: {{{ORDER}, mode: Approval, approved: {cells}}}"
+        ))
+    };
+    assert_eq!(approved(1), [(1, true)]);
+    assert_eq!(approved(2), [(1, false)]);
+}
+
+#[test]
+fn only_an_empty_cell_that_was_ordered_is_given_back() {
+    let drains = |order: &str, cells: Vec<Cell>, tenants: Vec<TenantCluster>| {
+        let pool = pool(&format!("headroom: none, maxCells: 9{order}"));
+        let (plan, _) = objects(vec![pool], cells, tenants).view(now()).state().plan(0);
+        let told = plan
+            .drains
+            .iter()
+            .map(|drain| (drain.cell.to_string(), drain.is_shadow));
+        told.collect::<Vec<_>>()
+    };
+    let both = || vec![cell("one", 20), ordered("two")];
+    let automatic = format!(", order: {{{ORDER}, mode: Automatic}}");
+    assert_eq!(
+        drains(&automatic, both(), Vec::new()),
+        [("two".to_owned(), false)]
+    );
+    assert_eq!(
+        drains(&format!(", order: {{{ORDER}}}"), both(), Vec::new()),
+        [("two".to_owned(), true)]
+    );
+    assert_eq!(drains("", both(), Vec::new()), []);
+    assert_eq!(
+        drains(&automatic, vec![cell("one", 20), cell("two", 20)], Vec::new()),
+        []
+    );
+    let there = tenant("there", "", "cell: two, class: small, version: 1.36.3");
+    assert_eq!(drains(&automatic, both(), vec![there]), []);
+}

@@ -162,9 +162,8 @@ mod tests {
         assert_eq!(plan.len(), 6);
     }
 
-    /// Needs root; run it with `--ignored`.
+    /// Makes network namespaces of its own, for which it needs root.
     #[tokio::test]
-    #[ignore = "makes network namespaces, for which it needs root"]
     async fn one_switch_reaches_the_other_over_the_cable() {
         let cable = cable("cbl", "cbl--y");
         let switches = [cable.hub.names.switch(), cable.cell.names.switch()];
