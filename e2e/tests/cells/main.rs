@@ -7,17 +7,16 @@
     clippy::missing_panics_doc
 )]
 
+mod agents;
+mod hub_away;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use skep_e2e::containers::{kill_container, processes, running};
 use skep_e2e::platform::{eventually, run};
-use skep_e2e::worker::work;
 use skep_e2e::{Namespace, Output, Platform, Tenant};
 use tokio::process::Command;
-use tokio_util::sync::CancellationToken;
 
 const CELL: &str = "two";
 const TENANT: &str = "second";
@@ -35,111 +34,14 @@ async fn cordon(platform: &Platform, cell: &str, is_cordoned: bool) {
     platform.kubectl(&arguments).await.unwrap().success().unwrap();
 }
 
-/// A `kubectl` of the hub with the certificate that the second cell's agent was given.
-struct Agent {
-    config: tempfile::NamedTempFile,
-}
-
-impl Agent {
-    async fn of_second(platform: &Platform) -> Result<Self> {
-        let get = [
-            "get",
-            "secret",
-            "-n",
-            "skep-system",
-            "skep-agent-identity",
-            "-o",
-            "json",
-        ];
-        let identity = in_cell(platform, &get).await?.json()?;
-        let part = |key: &str| {
-            identity["data"][key]
-                .as_str()
-                .map(str::to_owned)
-                .context("it has no such key")
-        };
-        let text = std::fs::read_to_string(platform.home.join("hub.kubeconfig"))?;
-        let mut config: Value = serde_saphyr::from_str(&text)?;
-        config["users"][0]["user"] = json!({
-            "client-certificate-data": part("tls.crt")?,
-            "client-key-data": part("tls.key")?,
-        });
-        let file = tempfile::NamedTempFile::new()?;
-        std::fs::write(file.path(), config.to_string())?;
-        Ok(Self { config: file })
-    }
-
-    async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new("kubectl");
-        command
-            .arg("--kubeconfig")
-            .arg(self.config.path())
-            .args(arguments);
-        run(&mut command, None).await
-    }
-}
-
-/// Not one kind of object of a cell's namespace at the hub can be listed or read.
-async fn nothing_can_be_read(
-    what: &str,
-    namespace: &str,
-    kubectl: impl AsyncFn(&[&str]) -> Result<Output>,
-    kinds: &[String],
-) {
-    for kind in kinds {
-        let listed = kubectl(&["get", kind, "-n", namespace]).await.unwrap();
-        assert!(
-            listed.status != 0 && listed.stderr.contains("orbidden"),
-            "{what} lists {kind} in {namespace}: {listed:?}"
-        );
-        let read = kubectl(&["get", kind, "-n", namespace, "any"]).await.unwrap();
-        assert!(
-            read.status != 0 && read.stderr.contains("orbidden"),
-            "{what} reads {kind} in {namespace}: {read:?}"
-        );
-    }
-}
-
-async fn each_agent_sees_only_its_own(platform: &Platform) {
-    let kinds = ["api-resources", "--namespaced", "--verbs=list,get", "-o", "name"];
-    let kinds = platform.kubectl(&kinds).await.unwrap().success().unwrap();
-    let kinds: Vec<String> = kinds.lines().map(str::to_owned).collect();
-    assert!(
-        kinds.iter().any(|kind| kind == "deploymentrecords.skep.dev"),
-        "{kinds:?}"
-    );
-
-    // The first cell's agent keeps its key in its process, so that the API server is asked in its name.
-    let first = async |arguments: &[&str]| {
-        let as_agent = [
-            "--as=skep:cell:local",
-            "--as-group=skep:cells",
-            "--as-group=system:authenticated",
-        ];
-        platform.kubectl(&[&as_agent, arguments].concat()).await
+/// A kubeconfig names the region's one front, whichever cell holds the cluster.
+async fn has_the_front_of_demo(platform: &Platform, tenant: &Tenant) {
+    let demo = Tenant::of(platform, "demo").await.unwrap();
+    let server = |tenant: &Tenant| {
+        let config: Value = serde_saphyr::from_str(&tenant.kubeconfig().unwrap()).unwrap();
+        config["clusters"][0]["cluster"]["server"].clone()
     };
-    let own = first(&["get", "deploymentrecords", "-n", "skep-cell-local"])
-        .await
-        .unwrap();
-    own.success().unwrap();
-    nothing_can_be_read("the first agent", "skep-cell-two", first, &kinds).await;
-
-    let agent = Agent::of_second(platform).await.unwrap();
-    let second = async |arguments: &[&str]| agent.kubectl(arguments).await;
-    let own = second(&["get", "deploymentrecords", "-n", "skep-cell-two"])
-        .await
-        .unwrap();
-    own.success().unwrap();
-    nothing_can_be_read("the second agent", "skep-cell-local", second, &kinds).await;
-    for (verb, object) in [
-        ("get", "cells/local"),
-        ("get", "secrets"),
-        ("list", "nodes"),
-        ("get", "tenantclusters"),
-    ] {
-        let can = second(&["auth", "can-i", verb, object, "-A"]).await.unwrap();
-        assert_eq!(can.stdout.trim(), "no", "{verb} {object}: {can:?}");
-    }
+    assert_eq!(server(tenant), server(&demo), "the region has one front");
 }
 
 async fn serves(tenant: &Tenant) {
@@ -209,123 +111,6 @@ async fn nothing_is_left(platform: &Platform, cell: &str) {
     .unwrap();
 }
 
-/// How long the hub is away.
-const AWAY: Duration = Duration::from_mins(5);
-/// A tenant of the hub's own cell that nothing happens to.
-const CALM: &str = "calm";
-
-async fn scale_hub(platform: &Platform, replicas: u32) {
-    let replicas = format!("--replicas={replicas}");
-    let scale = [
-        "-n",
-        "skep-system",
-        "scale",
-        "deployment",
-        "skep-hub",
-        "skep-builder",
-        &replicas,
-    ];
-    platform.kubectl(&scale).await.unwrap().success().unwrap();
-}
-
-/// Removes all that a member of a datastore has stored, and kills it; says which it was.
-async fn wipe_a_member(platform: &Platform, namespace: &str) -> Result<String> {
-    let get = [
-        "-n",
-        namespace,
-        "get",
-        "pods",
-        "-l",
-        "app.kubernetes.io/name=etcd",
-        "-o",
-        "json",
-    ];
-    let pods = running(&platform.kubectl(&get).await?.json()?);
-    let member = pods
-        .iter()
-        .find(|container| container.name.ends_with("/etcd"))
-        .context("no member runs")?;
-    let process = *processes(member)?.first().context("it has no process here")?;
-    for entry in std::fs::read_dir(format!("/proc/{process}/root/var/lib/etcd"))?.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            std::fs::remove_dir_all(path)?;
-        } else {
-            std::fs::remove_file(path)?;
-        }
-    }
-    kill_container(member)?;
-    let pod = member.name.split('/').nth(1).context("its name")?;
-    Ok(pod.to_owned())
-}
-
-async fn is_healed(platform: &Platform, namespace: &str, lost: &str) -> Result<()> {
-    let get = ["-n", namespace, "get", "etcdcluster", "etcd", "-o", "json"];
-    let status = platform.kubectl(&get).await?.json()?["status"].clone();
-    let members = status["members"].as_array().context("no members")?;
-    ensure!(
-        members.iter().all(|member| member["pod"] != lost),
-        "{lost} is still a member"
-    );
-    ensure!(status["readyMembers"] == 3 && members.len() == 3, "{status}");
-    Ok(())
-}
-
-/// With no process of the hub for minutes every tenant of both cells is served, and what is lost in a cell heals there.
-async fn both_cells_go_on_without_the_hub(platform: &Platform, second: &Tenant) {
-    cordon(platform, CELL, true).await;
-    let calm = Tenant::create(platform, CALM, &["--availability", "Single"]).await;
-    cordon(platform, CELL, false).await;
-    let calm = calm.unwrap();
-    assert_eq!(placed(platform, CALM).await.unwrap(), Ok("local".to_owned()));
-    let namespace = format!("cp-{}", platform.cpid("demo").await.unwrap());
-    scale_hub(platform, 0).await;
-    let stop = CancellationToken::new();
-    let begun = tokio::time::Instant::now();
-    let meanwhile = async {
-        let healed = async {
-            let lost = wipe_a_member(platform, &namespace).await?;
-            eventually("the wiped member is replaced", || {
-                is_healed(platform, &namespace, &lost)
-            })
-            .await
-        };
-        let healed = healed.await;
-        println!("{:?} until a wiped member was replaced", begun.elapsed());
-        tokio::time::sleep_until(begun + AWAY).await;
-        stop.cancel();
-        healed
-    };
-    let (here, there, healed) = tokio::join!(work(&calm, &stop), work(second, &stop), meanwhile);
-    scale_hub(platform, 1).await;
-    healed.unwrap();
-    for (cell, worked) in [("local", here.unwrap()), (CELL, there.unwrap())] {
-        println!(
-            "{cell}: {} writes and reads, the slowest took {:?}",
-            worked.answered, worked.slowest
-        );
-        assert!(worked.failed.is_empty(), "in {cell}: {:#?}", worked.failed);
-        assert!(worked.answered > 100, "in {cell}: {}", worked.answered);
-    }
-    let rollout = [
-        "-n",
-        "skep-system",
-        "rollout",
-        "status",
-        "deployment/skep-hub",
-        "--timeout=120s",
-    ];
-    platform.kubectl(&rollout).await.unwrap().success().unwrap();
-    eventually("the API answers again", || async {
-        platform
-            .skep(&["cluster", "delete", CALM, "--wait"])
-            .await?
-            .success()
-    })
-    .await
-    .unwrap();
-}
-
 /// A cluster of nodes is made, registers, holds a tenant with a node, and is removed: minutes.
 #[tokio::test]
 async fn a_second_meta_cluster_is_made_holds_a_tenant_and_goes_without_a_trace() {
@@ -357,12 +142,7 @@ async fn a_second_meta_cluster_is_made_holds_a_tenant_and_goes_without_a_trace()
         "here {here}, there {there}"
     );
 
-    // The kubeconfig names the region's one front.
-    let server: Value = serde_saphyr::from_str(&tenant.kubeconfig().unwrap()).unwrap();
-    let demo: Value =
-        serde_saphyr::from_str(&Tenant::of(&platform, "demo").await.unwrap().kubeconfig().unwrap()).unwrap();
-    let address = |config: &Value| config["clusters"][0]["cluster"]["server"].clone();
-    assert_eq!(address(&server), address(&demo), "the region has one front");
+    has_the_front_of_demo(&platform, &tenant).await;
 
     platform
         .skep(&["node", "add", TENANT])
@@ -371,8 +151,8 @@ async fn a_second_meta_cluster_is_made_holds_a_tenant_and_goes_without_a_trace()
         .success()
         .unwrap();
     serves(&tenant).await;
-    each_agent_sees_only_its_own(&platform).await;
-    both_cells_go_on_without_the_hub(&platform, &tenant).await;
+    agents::each_sees_only_its_own(&platform).await;
+    hub_away::both_cells_go_on(&platform, &tenant).await;
 
     let refused = platform.skep(&["cell", "delete", CELL]).await.unwrap();
     assert!(
@@ -394,7 +174,7 @@ const MOST: u32 = 6;
 /// Removes what a run that was cut off left.
 async fn clean(platform: &Platform) {
     let fills = (1..=MOST).map(|number| format!("fill-{number}"));
-    for name in fills.chain([TENANT.to_owned(), CALM.to_owned()]) {
+    for name in fills.chain([TENANT.to_owned(), hub_away::CALM.to_owned()]) {
         drop(platform.skep(&["cluster", "delete", &name, "--wait"]).await);
     }
     for cell in [CELL, ORDERED] {
@@ -504,11 +284,7 @@ async fn the_planner_orders_a_cell_where_tenants_find_no_room_and_gives_it_back(
         .unwrap()
         .success()
         .unwrap();
-    let server: Value = serde_saphyr::from_str(&tenant.kubeconfig().unwrap()).unwrap();
-    let demo: Value =
-        serde_saphyr::from_str(&Tenant::of(&platform, "demo").await.unwrap().kubeconfig().unwrap()).unwrap();
-    let address = |config: &Value| config["clusters"][0]["cluster"]["server"].clone();
-    assert_eq!(address(&server), address(&demo), "the region has one front");
+    has_the_front_of_demo(&platform, &tenant).await;
     platform
         .skep(&["node", "add", last])
         .await
