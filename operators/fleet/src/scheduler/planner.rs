@@ -221,18 +221,10 @@ spec:
         let mut all = objects(vec![cell("small", "200m", true)]);
         all.tenants = vec![tenant("first"), tenant("second")];
         let fleet = all.clone();
-        let first = planner
-            .ask(&tenant("first"), || fleet, NOW)
-            .await
-            .unwrap()
-            .unwrap();
+        let first = planner.ask(&tenant("first"), || fleet, NOW).await.unwrap();
         assert_eq!(first, Advice::Take("small".parse().unwrap()));
         let planned_anew = || -> Objects { panic!("the plan is a moment old") };
-        let second = planner
-            .ask(&tenant("second"), planned_anew, NOW)
-            .await
-            .unwrap()
-            .unwrap();
+        let second = planner.ask(&tenant("second"), planned_anew, NOW).await.unwrap();
         assert!(matches!(second, Advice::Wait(_)), "{second:?}");
     }
 }
